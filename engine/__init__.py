@@ -1,0 +1,43 @@
+"""Landmark: a vector search engine with a built-in LLM embedder.
+
+    from engine import open_engine            # embedded: this process owns the data folder
+    from engine.client import connect         # remote: the same methods over gRPC, without torch
+
+Importing this package imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.embedded import EmbeddedEngine
+
+__version__ = "0.1.0"
+
+
+def open_engine(
+    path: str | PathLike[str] = "./.landmark",
+    *,
+    model: str | None = "builtin",
+    device: str | None = None,
+    dtype: str | None = None,
+    max_batch_tokens: int | None = None,
+) -> EmbeddedEngine:
+    """Open the data folder ``path``, created when absent.
+
+    Args:
+        path: the data folder; one process at a time.
+        model: "builtin", a Hugging Face folder or hub id; None: callers bring their own vectors. Loaded on first use.
+        device: "cpu", "cuda", ...; None: the best there is.
+        dtype: "float32", "bfloat16", "float16"; None: the model's default for the device.
+        max_batch_tokens: tokens in one forward pass; None: by device.
+
+    Raises:
+        DataFolderLocked: another process has it open.
+        DataFolderReadOnly: it cannot be written.
+    """
+    from engine.embedded import EmbeddedEngine
+
+    return EmbeddedEngine(path, model=model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)

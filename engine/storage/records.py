@@ -1,0 +1,187 @@
+"""What bytes are stored for a document and its passages?
+
+A document version is immutable and named by its ``doc_no``: an upsert makes a new one, so a searcher that still holds an
+older snapshot finds exactly what it ranked.
+
+    DocumentRecord   msgpack array: doc_id, title, metadata, content hash, passages, coverage, own_vectors, sequence
+    text             UTF-8, as it came
+    PassageBlock     all passages of one version, arrays one after the other, little-endian:
+                     header  <IHHIIB3x> n, dim, format, nnz of terms, nnz of sparse, has_sparse
+                     starts  uint32[n]   ends uint32[n]   keys 16 * n bytes   dense float16[n, dim]
+                     terms   indptr uint32[n+1], uint64[nnz] hashes, float32[nnz] tf
+                     sparse  indptr uint32[n+1], uint32[nnz] ids, float32[nnz] weights     (when has_sparse)
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from engine.errors import CorruptData
+from engine.values import Coverage
+from index.sparse_rows import SparseRows
+
+BLOCK_FORMAT = 1
+KEY_BYTES = 16
+_HEADER = struct.Struct("<IHHIIB3x")
+
+
+class DocumentRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Everything about one document version but its text and its passages."""
+
+    doc_id: str
+    title: str
+    metadata: dict[str, str | int | float | bool | list[str | int | float | bool]]
+    content_hash: bytes
+    n_passages: int
+    read: int
+    embedded: int
+    dropped: int
+    own_vectors: bool
+    sequence: int
+
+    @property
+    def tokens(self) -> Coverage:
+        """The coverage that was acknowledged."""
+        return Coverage(self.read, self.embedded, self.dropped)
+
+
+_record_encoder = msgspec.msgpack.Encoder()
+_record_decoder = msgspec.msgpack.Decoder(DocumentRecord)
+
+
+def encode_document(record: DocumentRecord) -> bytes:
+    """The stored bytes of a document record."""
+    return _record_encoder.encode(record)
+
+
+def decode_document(data: bytes) -> DocumentRecord:
+    """The document record of stored bytes.
+
+    Raises:
+        CorruptData: the bytes are not a document record (their checksum was right, so another version wrote them).
+    """
+    try:
+        return _record_decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise CorruptData("a document record", str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class PassageBlock:
+    """The passages of one document version, or of many in a row; passages in text order.
+
+    Shapes: starts, ends uint32[n] (character offsets), keys uint8[n, 16], dense float16[n, dim] unit rows, terms: term
+    frequencies by term hash, sparse: learned weights by vocabulary id, None where the collection has no such leg.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    keys: np.ndarray
+    dense: np.ndarray
+    terms: SparseRows
+    sparse: SparseRows | None
+
+    @property
+    def n_passages(self) -> int:
+        """The number of passages."""
+        return len(self.starts)
+
+    def slice(self, start: int, stop: int) -> PassageBlock:
+        """The passages ``start`` to ``stop``, as views."""
+        return PassageBlock(
+            self.starts[start:stop],
+            self.ends[start:stop],
+            self.keys[start:stop],
+            self.dense[start:stop],
+            _sliced(self.terms, start, stop),
+            None if self.sparse is None else _sliced(self.sparse, start, stop),
+        )
+
+    @staticmethod
+    def concat(blocks: list[PassageBlock]) -> PassageBlock:
+        """The passages of all blocks, in order; the blocks have the same legs. At least one block."""
+        if len(blocks) == 1:
+            return blocks[0]
+        sparse = [block.sparse for block in blocks if block.sparse is not None]
+        return PassageBlock(
+            np.concatenate([block.starts for block in blocks]),
+            np.concatenate([block.ends for block in blocks]),
+            np.concatenate([block.keys for block in blocks]),
+            np.concatenate([block.dense for block in blocks]),
+            SparseRows.concat([block.terms for block in blocks]),
+            SparseRows.concat(sparse) if sparse else None,
+        )
+
+
+def _sliced(rows: SparseRows, start: int, stop: int) -> SparseRows:
+    low, high = int(rows.indptr[start]), int(rows.indptr[stop])
+    return SparseRows(rows.indptr[start : stop + 1] - low, rows.terms[low:high], rows.values[low:high])
+
+
+def encode_block(block: PassageBlock) -> bytes:
+    """The stored bytes of one document version's passages."""
+    n, dim = block.dense.shape
+    sparse = block.sparse
+    parts = [
+        _HEADER.pack(
+            n, dim, BLOCK_FORMAT, len(block.terms.terms), 0 if sparse is None else len(sparse.terms), sparse is not None
+        ),
+        block.starts.astype("<u4", copy=False).tobytes(),
+        block.ends.astype("<u4", copy=False).tobytes(),
+        block.keys.tobytes(),
+        block.dense.astype("<f2", copy=False).tobytes(),
+        block.terms.indptr.astype("<u4").tobytes(),
+        block.terms.terms.astype("<u8", copy=False).tobytes(),
+        block.terms.values.astype("<f4", copy=False).tobytes(),
+    ]
+    if sparse is not None:
+        parts += [
+            sparse.indptr.astype("<u4").tobytes(),
+            sparse.terms.astype("<u4").tobytes(),
+            sparse.values.astype("<f4", copy=False).tobytes(),
+        ]
+    return b"".join(parts)
+
+
+class _Reader:
+    """Takes one array after the other from a buffer."""
+
+    def __init__(self, data: bytes, offset: int) -> None:
+        self.data = data
+        self.offset = offset
+
+    def take(self, dtype: str, count: int) -> np.ndarray:
+        array = np.frombuffer(self.data, dtype, count, self.offset)
+        self.offset += array.nbytes
+        return array
+
+
+def decode_block(data: bytes) -> PassageBlock:
+    """The passages of stored bytes, as views into them.
+
+    Raises:
+        CorruptData: the block has another format, or its length is wrong.
+    """
+    try:
+        n, dim, block_format, n_terms, n_sparse, has_sparse = _HEADER.unpack_from(data)
+        if block_format != BLOCK_FORMAT:
+            raise CorruptData("a passage block", f"format {block_format}; this version reads {BLOCK_FORMAT}")
+        reader = _Reader(data, _HEADER.size)
+        starts, ends = reader.take("<u4", n), reader.take("<u4", n)
+        keys = reader.take("u1", n * KEY_BYTES).reshape(n, KEY_BYTES)
+        dense = reader.take("<f2", n * dim).reshape(n, dim)
+        indptr = reader.take("<u4", n + 1).astype(np.int64)
+        terms = SparseRows(indptr, reader.take("<u8", n_terms), reader.take("<f4", n_terms))
+        sparse = None
+        if has_sparse:
+            indptr = reader.take("<u4", n + 1).astype(np.int64)
+            sparse = SparseRows(indptr, reader.take("<u4", n_sparse).astype(np.uint64), reader.take("<f4", n_sparse))
+    except (struct.error, ValueError) as error:
+        raise CorruptData("a passage block", str(error)) from error
+    if reader.offset != len(data):
+        raise CorruptData("a passage block", f"{len(data)} bytes where {reader.offset} were expected")
+    return PassageBlock(starts, ends, keys, dense, terms, sparse)

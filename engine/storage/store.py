@@ -1,0 +1,186 @@
+"""What is in a collection's store, and how is it read and written?
+
+    META       "schema" → CollectionSchema (JSON), "state" → State (msgpack)
+    IDS        doc_id (UTF-8) → doc_no
+    DOCUMENTS  doc_no → DocumentRecord
+    TEXTS      doc_no → the text (UTF-8)
+    PASSAGES   doc_no → PassageBlock
+    DEAD       doc_no → nothing: deleted or replaced versions that a sealed segment may still hold
+
+``doc_no`` (8 bytes, big-endian, ascending) names one immutable version of a document. A version that dies keeps its rows in
+DOCUMENTS, TEXTS and PASSAGES until no snapshot can reach it (`engine.writer` reaps it), and its entry in DEAD until no
+sealed segment holds it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from engine.errors import CorruptData
+from engine.schema import CollectionSchema
+from engine.storage.kv import Table, Transaction
+from engine.storage.records import (
+    DocumentRecord,
+    PassageBlock,
+    decode_block,
+    decode_document,
+    encode_block,
+    encode_document,
+)
+
+_DOC_NO = struct.Struct(">Q")
+_SCHEMA = b"schema"
+_STATE = b"state"
+
+
+class State(msgspec.Struct, frozen=True):
+    """What changes with every commit, in one record.
+
+    sequence: the last operation's number. next_doc_no: the first free one. watermark: every version below it is in a
+    sealed segment or dead; the head is rebuilt from there. segments: the live sealed segments' folder names. documents,
+    passages, read, embedded, dropped: totals over live versions.
+    """
+
+    sequence: int = 0
+    next_doc_no: int = 1
+    watermark: int = 1
+    segments: tuple[str, ...] = ()
+    documents: int = 0
+    passages: int = 0
+    read: int = 0
+    embedded: int = 0
+    dropped: int = 0
+
+    def counting(self, record: DocumentRecord, sign: int) -> State:
+        """This state with ``record`` added (sign 1) or taken away (-1)."""
+        return msgspec.structs.replace(
+            self,
+            documents=self.documents + sign,
+            passages=self.passages + sign * record.n_passages,
+            read=self.read + sign * record.read,
+            embedded=self.embedded + sign * record.embedded,
+            dropped=self.dropped + sign * record.dropped,
+        )
+
+
+_state_decoder = msgspec.msgpack.Decoder(State)
+
+
+def _key(doc_no: int) -> bytes:
+    return _DOC_NO.pack(doc_no)
+
+
+def _number(key: bytes) -> int:
+    return int(_DOC_NO.unpack(key)[0])
+
+
+def read_schema(transaction: Transaction) -> CollectionSchema | None:
+    """The collection's schema, or None in a store that was never initialised."""
+    data = transaction.get(Table.META, _SCHEMA)
+    return None if data is None else CollectionSchema.from_json(data)
+
+
+def write_schema(transaction: Transaction, schema: CollectionSchema) -> None:
+    """Store the schema: at creation, and when the collection is migrated to another model."""
+    transaction.put(Table.META, _SCHEMA, schema.to_json())
+
+
+def read_state(transaction: Transaction) -> State:
+    """The last committed state."""
+    data = transaction.get(Table.META, _STATE)
+    return State() if data is None else _state_decoder.decode(data)
+
+
+def write_state(transaction: Transaction, state: State) -> None:
+    """Store the state; part of every commit."""
+    transaction.put(Table.META, _STATE, msgspec.msgpack.encode(state))
+
+
+def find(transaction: Transaction, doc_id: str) -> int | None:
+    """The live version of ``doc_id``, or None."""
+    key = transaction.get(Table.IDS, doc_id.encode())
+    return None if key is None else _number(key)
+
+
+def read_document(transaction: Transaction, doc_no: int) -> DocumentRecord:
+    """The record of a version that is known to be there.
+
+    Raises:
+        CorruptData: it is not.
+    """
+    return decode_document(_present(transaction, Table.DOCUMENTS, doc_no))
+
+
+def read_text(transaction: Transaction, doc_no: int) -> str:
+    """The text of a version that is known to be there."""
+    return _present(transaction, Table.TEXTS, doc_no).decode()
+
+
+def read_block(transaction: Transaction, doc_no: int) -> PassageBlock:
+    """The passages of a version that is known to be there."""
+    return decode_block(_present(transaction, Table.PASSAGES, doc_no))
+
+
+def _present(transaction: Transaction, table: Table, doc_no: int) -> bytes:
+    data = transaction.get(table, _key(doc_no))
+    if data is None:
+        raise CorruptData(f"document version {doc_no}", f"it has no entry in {table}")
+    return data
+
+
+def put_version(transaction: Transaction, doc_no: int, record: DocumentRecord, text: str, block: PassageBlock) -> None:
+    """Store a new version and make it the live one of its ``doc_id``."""
+    key = _key(doc_no)
+    transaction.put(Table.IDS, record.doc_id.encode(), key)
+    transaction.put(Table.DOCUMENTS, key, encode_document(record))
+    transaction.put(Table.TEXTS, key, text.encode())
+    transaction.put(Table.PASSAGES, key, encode_block(block))
+
+
+def mark_dead(transaction: Transaction, doc_no: int) -> None:
+    """Record that a version was replaced or deleted; its rows stay until it is reaped."""
+    transaction.put(Table.DEAD, _key(doc_no), b"")
+
+
+def forget_id(transaction: Transaction, doc_id: str) -> None:
+    """Make ``doc_id`` unknown."""
+    transaction.delete(Table.IDS, doc_id.encode())
+
+
+def reap(transaction: Transaction, doc_no: int) -> None:
+    """Delete the rows of a dead version. Doing it twice does nothing more."""
+    key = _key(doc_no)
+    for table in (Table.DOCUMENTS, Table.TEXTS, Table.PASSAGES):
+        transaction.delete(table, key)
+
+
+def forget_dead(transaction: Transaction, doc_nos: Iterable[int]) -> None:
+    """Drop the DEAD entries of versions that no sealed segment holds any more."""
+    for doc_no in doc_nos:
+        transaction.delete(Table.DEAD, _key(doc_no))
+
+
+def dead_versions(transaction: Transaction) -> list[int]:
+    """Every version in DEAD, ascending."""
+    return [_number(key) for key in transaction.keys(Table.DEAD)]
+
+
+def stored_versions(transaction: Transaction, start: int = 0) -> Iterator[int]:
+    """Every version with passages from ``start`` on, ascending, dead ones included."""
+    return map(_number, transaction.keys(Table.PASSAGES, _key(start)))
+
+
+def stored_blocks(transaction: Transaction, start: int) -> Iterator[tuple[int, PassageBlock]]:
+    """(version, passages) from ``start`` on, ascending, dead versions included."""
+    for key, data in transaction.items(Table.PASSAGES, _key(start)):
+        yield _number(key), decode_block(data)
+
+
+def documents_after(transaction: Transaction, doc_id: str | None) -> Iterator[tuple[str, int]]:
+    """(doc_id, live version) in byte order of ``doc_id``, from behind ``doc_id``, or from the beginning."""
+    start = b"" if doc_id is None else doc_id.encode() + b"\0"
+    for key, value in transaction.items(Table.IDS, start):
+        yield key.decode(), _number(value)

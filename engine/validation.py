@@ -1,0 +1,250 @@
+"""Is this document, metadata or query fit to be stored or run?
+
+The edge of the engine: everything from outside passes here once, and nothing behind it checks again. Each refusal names the
+field, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from engine.errors import DimensionMismatch, InvalidArgument, InvalidDocument, InvalidQuery, LegMissing
+from engine.schema import CollectionSchema, check_weights
+from engine.values import FUSIONS, MODES, Document, Query, Scalar
+
+MAX_ID_BYTES = 511  # LMDB's longest key
+MAX_TITLE_BYTES = 1 << 16
+MAX_TEXT_BYTES = 1 << 26
+MAX_METADATA_BYTES = 1 << 16
+MAX_QUERY_BYTES = 1 << 16
+MAX_SPARSE_TERMS = 4096
+MAX_LIMIT = 1_000
+MAX_WINDOW = 10_000
+MAX_DEPTH = 100_000
+
+_FIELDS = {field.name for field in dataclasses.fields(Document)}
+
+
+def to_document(value: Document | Mapping[str, object]) -> Document:
+    """A `Document` from itself or from a mapping of its fields.
+
+    Raises:
+        InvalidDocument: not a mapping, an unknown field, or no ``doc_id``.
+    """
+    if isinstance(value, Document):
+        return value
+    if not isinstance(value, Mapping):
+        raise InvalidDocument("document", f"must be a Document or a mapping, got {type(value).__name__}")
+    unknown = value.keys() - _FIELDS
+    if unknown:
+        raise InvalidDocument("document", f"unknown fields {sorted(unknown)}; known are {sorted(_FIELDS)}")
+    if "doc_id" not in value:
+        raise InvalidDocument("doc_id", "is missing")
+    return Document(**value)  # type: ignore[arg-type]  # checked field by field in check_document
+
+
+def check_document(document: Document, schema: CollectionSchema) -> None:
+    """Refuse a document that cannot be stored in a collection of this schema.
+
+    Raises:
+        InvalidDocument: names the field; DimensionMismatch for a vector of another width.
+    """
+    try:
+        check_doc_id(document.doc_id)
+        _check_text("title", document.title, MAX_TITLE_BYTES)
+        _check_text("text", document.text, MAX_TEXT_BYTES)
+        check_metadata(document.metadata)
+    except InvalidArgument as error:
+        raise InvalidDocument(f"{_shown(document.doc_id)}.{error.field}", error.problem) from error
+    has_text = bool(document.text.strip() or document.title.strip())
+    has_vectors = document.vector is not None or document.sparse is not None
+    if not has_text and not has_vectors:
+        raise InvalidDocument(f"{_shown(document.doc_id)}.text", "is empty, and there is no title and no vector")
+    if has_vectors or schema.model is None:
+        _check_own_vectors(document, schema)
+
+
+def _check_own_vectors(document: Document, schema: CollectionSchema) -> None:
+    where = _shown(document.doc_id)
+    if schema.dim and document.vector is None:
+        hint = "the collection has no model, so every document brings its own"
+        raise InvalidDocument(f"{where}.vector", f"is missing: {hint}, {schema.dim} dimensions")
+    if not schema.dim and document.vector is not None:
+        raise InvalidDocument(f"{where}.vector", "the collection has no dense leg")
+    if schema.sparse and document.sparse is None:
+        raise InvalidDocument(f"{where}.sparse", "is missing: the collection has a learned sparse leg")
+    if not schema.sparse and document.sparse is not None:
+        raise InvalidDocument(f"{where}.sparse", "the collection has no learned sparse leg")
+    if document.vector is not None:
+        check_vector(document.vector, schema.dim, f"{where}.vector")
+    if document.sparse is not None:
+        check_sparse(document.sparse, f"{where}.sparse")
+
+
+def _shown(doc_id: object) -> str:
+    return f"document {doc_id!r:.80}"
+
+
+def check_doc_id(doc_id: object) -> None:
+    """Refuse an id that is not a string of 1 to 511 bytes of UTF-8 without NUL."""
+    _check_text("doc_id", doc_id, MAX_ID_BYTES)
+    if not doc_id:
+        raise InvalidArgument("doc_id", "is empty")
+    if "\0" in str(doc_id):
+        raise InvalidArgument("doc_id", "contains a NUL character")
+
+
+def _check_text(field: str, value: object, max_bytes: int) -> None:
+    if not isinstance(value, str):
+        raise InvalidArgument(field, f"must be a string, got {type(value).__name__}")
+    try:
+        size = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(field, f"is not valid Unicode: {error.reason} at character {error.start}") from error
+    if size > max_bytes:
+        raise InvalidArgument(field, f"has {size:,} bytes; at most {max_bytes:,} are allowed")
+
+
+def check_metadata(metadata: object) -> None:
+    """Refuse metadata that is not an object of scalars and lists of scalars, at most 64 KiB as JSON."""
+    if not isinstance(metadata, Mapping):
+        raise InvalidArgument("metadata", f"must be an object, got {type(metadata).__name__}")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not key:
+            raise InvalidArgument("metadata", f"keys must be non-empty strings, got {key!r}")
+        items = value if isinstance(value, list | tuple) else [value]
+        for item in items:
+            check_scalar(f"metadata.{key}", item)
+    if metadata and len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
+        raise InvalidArgument("metadata", f"has more than {MAX_METADATA_BYTES:,} bytes as JSON")
+
+
+def check_scalar(field: str, value: object) -> None:
+    """Refuse what is not a string, a boolean, a 64-bit integer or a finite number."""
+    if isinstance(value, bool):
+        return
+    if isinstance(value, str):
+        _check_text(field, value, MAX_METADATA_BYTES)
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise InvalidArgument(field, f"{value} does not fit in 64 bits")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidArgument(field, f"{value} is not a finite number")
+    else:
+        kind = type(value).__name__
+        raise InvalidArgument(field, f"must be a string, a number, a boolean or a list of these, got {kind}")
+
+
+def check_vector(vector: object, dim: int, field: str = "vector") -> np.ndarray:
+    """The vector as unit-length float32[dim].
+
+    Raises:
+        DimensionMismatch: another width. InvalidArgument: not numbers, not finite, or all zero.
+    """
+    try:
+        array = np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(field, f"is not a list of numbers ({error})") from error
+    if array.shape != (dim,):
+        raise DimensionMismatch(dim, array.shape[0] if array.ndim == 1 else array.size, field)
+    if not np.isfinite(array).all():
+        where = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise InvalidArgument(field, f"has {array[where]} at position {where}; every value must be finite")
+    norm = float(np.linalg.norm(array.astype(np.float64)))
+    if norm < 1e-12:
+        raise InvalidArgument(field, "is all zero; a direction is needed")
+    return (array / norm).astype(np.float32)
+
+
+def check_sparse(sparse: object, field: str = "sparse") -> tuple[np.ndarray, np.ndarray]:
+    """The sparse vector as (ids uint64[m] ascending, weights float32[m] > 0).
+
+    Raises:
+        InvalidArgument: not a mapping, ids outside 32 bits, weights that are not positive and finite, too many terms.
+    """
+    if not isinstance(sparse, Mapping):
+        raise InvalidArgument(field, f"must map term ids to weights, got {type(sparse).__name__}")
+    if len(sparse) > MAX_SPARSE_TERMS:
+        raise InvalidArgument(field, f"has {len(sparse):,} terms; at most {MAX_SPARSE_TERMS:,} are allowed")
+    for term, weight in sparse.items():
+        if isinstance(term, bool) or not isinstance(term, int) or not 0 <= term < 2**32:
+            raise InvalidArgument(field, f"term ids must be integers in 0..2^32-1, got {term!r}")
+        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise InvalidArgument(field, f"the weight of term {term} must be positive and finite, got {weight!r}")
+    ids = np.fromiter(sparse.keys(), np.uint64, len(sparse))
+    order = np.argsort(ids)
+    return ids[order], np.fromiter(sparse.values(), np.float32, len(sparse))[order]
+
+
+def check_query(query: Query, schema: CollectionSchema) -> None:
+    """Refuse a query that cannot be run on a collection of this schema.
+
+    Raises:
+        InvalidQuery: names the field. LegMissing: the mode names a leg that the collection has not.
+    """
+    try:
+        _check_window(query)
+        _check_options(query, schema)
+        for name, value in query.params.items():
+            _check_param(name, value)
+        if query.text is not None:
+            _check_text("text", query.text, MAX_QUERY_BYTES)
+    except (InvalidQuery, DimensionMismatch):
+        raise
+    except InvalidArgument as error:
+        raise InvalidQuery(error.field, error.problem) from error
+    if query.mode not in ("hybrid", *schema.legs):
+        raise LegMissing(query.mode, _missing_reason(query.mode, schema))
+    has_text = query.text is not None and bool(query.text.strip())
+    if not has_text and query.vector is None and query.sparse is None:
+        raise InvalidQuery("text", "is empty, and neither vector nor sparse is given")
+
+
+def _missing_reason(leg: str, schema: CollectionSchema) -> str:
+    if leg == "dense":
+        return "it was created without dense vectors."
+    model = f"the model {schema.model!r}" if schema.model else "its schema"
+    return f"{model} has no learned sparse head. Use hybrid, dense or bm25, or a collection made with a SPLADE model."
+
+
+def _check_window(query: Query) -> None:
+    for field, value, low, high in (
+        ("limit", query.limit, 1, MAX_LIMIT),
+        ("offset", query.offset, 0, MAX_WINDOW),
+        ("passages", query.passages, 0, MAX_LIMIT),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidQuery(field, f"must be between {low:,} and {high:,}, got {value!r}")
+    if query.offset + query.limit > MAX_WINDOW:
+        raise InvalidQuery("offset", f"offset + limit must be at most {MAX_WINDOW:,}")
+
+
+def _check_options(query: Query, schema: CollectionSchema) -> None:
+    if query.mode not in MODES:
+        raise InvalidQuery("mode", f"{query.mode!r} is unknown; choose from {', '.join(MODES)}")
+    if query.fusion not in FUSIONS:
+        raise InvalidQuery("fusion", f"{query.fusion!r} is unknown; choose from {', '.join(FUSIONS)}")
+    if query.weights is not None:
+        check_weights(query.weights, schema.legs)
+    for leg, depth in (query.depth or {}).items():
+        if leg not in schema.legs:
+            raise InvalidQuery("depth", f"there is no leg {leg!r} here; the legs are {', '.join(schema.legs)}")
+        if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= MAX_DEPTH:
+            raise InvalidQuery("depth", f"{leg} must be between 1 and {MAX_DEPTH:,}, got {depth!r}")
+    target = query.recall_target
+    if target is not None and (not isinstance(target, int | float) or not 0 < target <= 1):
+        raise InvalidQuery("recall_target", f"must be in (0, 1], got {target!r}")
+    threshold = query.score_threshold
+    if threshold is not None and (not isinstance(threshold, int | float) or not math.isfinite(threshold)):
+        raise InvalidQuery("score_threshold", f"must be a finite number, got {threshold!r}")
+
+
+def _check_param(name: str, value: Scalar | Sequence[Scalar]) -> None:
+    for item in value if isinstance(value, list | tuple) else [value]:
+        check_scalar(f"params.{name}", item)

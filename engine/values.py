@@ -1,0 +1,237 @@
+"""What are the nouns of Landmark?
+
+The domain values that the embedded engine, the gRPC client, the command line and the tests share. They are plain frozen
+data: no I/O, no numpy arrays except vectors, no library types. Scores: greater is better, everywhere; ties are ordered by
+``doc_id``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Scalar = str | int | float | bool
+Metadata = Mapping[str, "Scalar | Sequence[Scalar]"]
+Mode = Literal["hybrid", "dense", "sparse", "bm25"]
+FusionMethod = Literal["convex", "rrf", "dbsf"]
+Leg = Literal["dense", "sparse", "bm25"]
+
+MODES: tuple[Mode, ...] = ("hybrid", "dense", "sparse", "bm25")
+FUSIONS: tuple[FusionMethod, ...] = ("convex", "rrf", "dbsf")
+LEGS: tuple[Leg, ...] = ("dense", "sparse", "bm25")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One document, as the caller gives it and as ``get`` returns it.
+
+    ``vector`` (``dim`` floats) and ``sparse`` (term id → weight > 0) are the caller's own vectors: such a document is one
+    passage and is not embedded.
+    """
+
+    doc_id: str
+    text: str = ""
+    title: str = ""
+    metadata: Metadata = field(default_factory=dict)
+    vector: Sequence[float] | None = None
+    sparse: Mapping[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a document is in the index. ``read == embedded + dropped``, always.
+
+    ``reused`` of the embedded tokens kept the vectors of an earlier version, because their window did not change.
+    """
+
+    read: int = 0
+    embedded: int = 0
+    dropped: int = 0
+    reused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The answer to one document of an upsert or ingest. It is sent after the document is durable (fsync).
+
+    ``sequence`` is the operation number of the commit; ``error`` is set when, and only when, ``status`` is "failed".
+    """
+
+    doc_id: str
+    status: Literal["added", "updated", "unchanged", "failed"]
+    passages: int = 0
+    tokens: Coverage = Coverage()
+    sequence: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TermContribution:
+    """One term that the query and the passage share: the term as text, its leg, and what it adds to that leg's score."""
+
+    term: str
+    leg: Leg
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreDetail:
+    """Why a hit has its score: the exact score of every leg on the winning passage, and its rank among the candidates.
+
+    ``dense`` is the cosine, ``sparse`` the dot product of learned weights, ``bm25`` the BM25 score; None: the leg was not asked.
+    ``ranks`` maps each leg to its rank, from 1.
+    """
+
+    dense: float | None = None
+    sparse: float | None = None
+    bm25: float | None = None
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    terms: Sequence[TermContribution] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PassageHit:
+    """One passage of a hit: its text, its span in the document's text (``text[start:end]``, in characters), its fused score."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document that answers the query, with its best passages, best first."""
+
+    doc_id: str
+    score: float
+    title: str = ""
+    metadata: Metadata = field(default_factory=dict)
+    passages: Sequence[PassageHit] = ()
+    score_detail: ScoreDetail = ScoreDetail()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """Hits, best first, with what was done (``plan``) and how long each stage took (``timings_ms``)."""
+
+    hits: Sequence[Hit]
+    timings_ms: Mapping[str, float]
+    plan: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One question, by text or by the caller's own vectors.
+
+    Args:
+        text: what to search for. Needed for BM25; embedded for the other legs unless ``vector`` / ``sparse`` are given.
+        vector: ``dim`` floats; need not be normalised.
+        sparse: term id → weight > 0.
+        mode: which legs to search; "hybrid" means every leg that the collection and the query have.
+        limit: documents to return, at most 1,000.
+        offset: documents to skip first; ``offset + limit`` is at most 10,000.
+        filter: an expression over metadata, with ``$name`` for bound parameters.
+        params: the values of the bound parameters.
+        fusion: how the legs' exact scores become one.
+        weights: leg → weight ≥ 0 for this request; None: the collection's defaults.
+        depth: leg → candidates (passages) to take from that leg; None: chosen by the planner.
+        recall_target: the recall that the dense search should reach, in (0, 1]; None: the default.
+        exact: scan every vector instead of searching a graph.
+        passages: passages to return with each document.
+        score_threshold: drop hits whose fused score is lower.
+        explain: return matched terms and contributions in ``score_detail``.
+    """
+
+    text: str | None = None
+    vector: Sequence[float] | None = None
+    sparse: Mapping[int, float] | None = None
+    mode: Mode = "hybrid"
+    limit: int = 10
+    offset: int = 0
+    filter: str | None = None
+    params: Mapping[str, Scalar | Sequence[Scalar]] = field(default_factory=dict)
+    fusion: FusionMethod = "convex"
+    weights: Mapping[str, float] | None = None
+    depth: Mapping[str, int] | None = None
+    recall_target: float | None = None
+    exact: bool = False
+    passages: int = 3
+    score_threshold: float | None = None
+    explain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a scroll in ``doc_id`` order; ``next_after`` starts the next page, None at the end."""
+
+    documents: Sequence[Document]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionInfo:
+    """What a collection was created with, plus what it holds now."""
+
+    name: str
+    model: str | None
+    fingerprint: str | None
+    dim: int
+    coarse_dim: int
+    legs: Sequence[Leg]
+    language: str
+    weights: Mapping[str, float]
+    documents: int
+    passages: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentStats:
+    """One segment: passages in it, deleted ones among them, its dense index kind, bytes on disk (0: in memory)."""
+
+    name: str
+    passages: int
+    deleted: int
+    dense_kind: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionStats:
+    """The state of a collection's storage and index."""
+
+    info: CollectionInfo
+    segments: Sequence[SegmentStats]
+    store_bytes: int
+    tokens: Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """All vectors of one text from one forward pass.
+
+    ``dense`` is the vector of the whole text (one passage) or the mean of its passages, unit length; ``landmarks`` holds one
+    unit vector a passage with its character span; ``sparse`` maps the decoded term to its weight, None where the model has
+    no learned sparse head.
+    """
+
+    dense: Sequence[float]
+    sparse: Mapping[str, float] | None
+    landmarks: Sequence[tuple[int, int, Sequence[float]]]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What is running: version, model, device, limits."""
+
+    version: str
+    model: str | None
+    fingerprint: str | None
+    device: str
+    dim: int
+    has_sparse: bool
+    max_passage_tokens: int

@@ -1,0 +1,241 @@
+"""What does a process get that opens a data folder? Collections by name, and one model.
+
+data/LOCK                  names the owner
+data/collections/NAME/     one folder a collection (engine.collection)
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from embedder.embedder import Embedder
+from embedder.values import DocumentInput, EmbeddedDocument, SparseVector
+from engine import __version__
+from engine.collection import Collection
+from engine.encoding import Model
+from engine.errors import CollectionExists, CollectionNotFound, EngineClosed, InvalidArgument
+from engine.schema import DENSE_KINDS, CollectionSchema, check_dim, check_name, check_weights
+from engine.storage.durable import fsync_path, remove_folder
+from engine.storage.lock import FolderLock
+from engine.values import CollectionInfo, Embedding, EngineInfo
+from index.analyzer import ANALYZER_VERSION, languages
+
+COLLECTIONS_FOLDER = "collections"
+# A prefix of a quarter keeps the recall that rescoring needs on rotated vectors (docs/adr/0005).
+COARSE_SHARE = 4
+MIN_COARSE_DIM = 64
+
+
+class EmbeddedEngine:
+    """The engine of this process. Thread-safe. Implements `engine.api.EngineApi`; open it with `engine.open_engine`."""
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        model: str | None = "builtin",
+        device: str | None = None,
+        dtype: str | None = None,
+        max_batch_tokens: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._lock = FolderLock(self.path)
+        self._folder = self.path / COLLECTIONS_FOLDER
+        self._folder.mkdir(exist_ok=True)
+        for stray in self._folder.glob(".*"):
+            shutil.rmtree(stray)
+        # A query runs on one thread; parallelism comes from concurrent requests (ANCHORS: two BLAS threads were slower).
+        threadpool_limits(1, user_api="blas")
+        self._model = Model(model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)
+        self._open: dict[str, Collection] = {}
+        self._guard = threading.RLock()
+        self._closed = False
+
+    def create_collection(
+        self,
+        name: str,
+        *,
+        dim: int | None = None,
+        sparse: bool | None = None,
+        language: str = "english",
+        dense_kind: str = "auto",
+        weights: Mapping[str, float] | None = None,
+    ) -> Collection:
+        """See `EngineApi.create_collection`."""
+        check_name(name)
+        if language not in languages():
+            raise InvalidArgument("language", f"{language!r} is unknown; choose from {', '.join(languages())}")
+        if dense_kind not in DENSE_KINDS:
+            raise InvalidArgument("dense_kind", f"{dense_kind!r} is unknown; choose from {', '.join(DENSE_KINDS)}")
+        with self._guard:
+            self._check_open()
+            folder = self._folder / name
+            if folder.exists():
+                raise CollectionExists(name)
+            schema = self._schema(name, dim, sparse, language, dense_kind)
+            schema = msgspec.structs.replace(schema, weights=check_weights(weights or {}, schema.legs))
+            # Made under another name and renamed, so that a crash leaves no half-made collection.
+            unfinished = self._folder / f".new-{uuid.uuid4().hex}"
+            Collection.create(unfinished, schema)
+            os.replace(unfinished, folder)
+            fsync_path(self._folder)
+            return self.get_collection(name)
+
+    def _schema(
+        self, name: str, dim: int | None, sparse: bool | None, language: str, dense_kind: str
+    ) -> CollectionSchema:
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        if dim is not None or self._model.name is None:
+            dim = 0 if not dim else check_dim(dim)
+            return CollectionSchema(
+                name=name,
+                dim=dim,
+                coarse_dim=coarse_dim(dim),
+                rotate=True,
+                sparse=bool(sparse),
+                model=None,
+                fingerprint=None,
+                language=language,
+                analyzer_version=ANALYZER_VERSION,
+                dense_kind=dense_kind,
+                created=created,
+            )
+        embedder = self._model.embedder()
+        if sparse and not embedder.has_sparse:
+            raise InvalidArgument("sparse", f"the model {embedder.name!r} has no learned sparse head")
+        has_dense = embedder.has_dense
+        return CollectionSchema(
+            name=name,
+            dim=embedder.dim if has_dense else 0,
+            coarse_dim=embedder.coarse_dim if has_dense else 0,
+            rotate=not embedder.matryoshka,
+            sparse=embedder.has_sparse if sparse is None else sparse,
+            model=embedder.name,
+            fingerprint=self._model.fingerprint(),
+            language=language,
+            analyzer_version=ANALYZER_VERSION,
+            dense_kind=dense_kind,
+            created=created,
+        )
+
+    def get_collection(self, name: str) -> Collection:
+        """See `EngineApi.get_collection`. The first call opens it; later calls return the same object."""
+        with self._guard:
+            self._check_open()
+            if name not in self._open:
+                folder = self._folder / check_name(name)
+                if not folder.is_dir():
+                    raise CollectionNotFound(name, self._names())
+                self._open[name] = Collection(folder, self._model)
+            return self._open[name]
+
+    def list_collections(self) -> list[CollectionInfo]:
+        """See `EngineApi.list_collections`."""
+        return [self.get_collection(name).info() for name in self._names()]
+
+    def _names(self) -> list[str]:
+        return sorted(path.name for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+    def drop_collection(self, name: str) -> None:
+        """See `EngineApi.drop_collection`."""
+        with self._guard:
+            self.get_collection(name).close()
+            del self._open[name]
+            remove_folder(self._folder / name)
+
+    def embed(self, texts: Sequence[str], *, task: str | None = None, query: bool = False) -> list[Embedding]:
+        """See `EngineApi.embed`."""
+        self._check_open()
+        if self._model.name is None:
+            raise InvalidArgument("model", "this engine was opened without a model")
+        for position, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise InvalidArgument("texts", f"the text at position {position} is empty")
+        embedder = self._model.embedder()
+        if not query:
+            return [_joined(embedder, one) for one in embedder.embed_documents([DocumentInput("", t) for t in texts])]
+        embeddings = []
+        for text, one in zip(texts, embedder.embed_queries(texts, task=task), strict=True):
+            dense = one.dense.astype(float).tolist()
+            embeddings.append(Embedding(dense, _by_term(embedder, one.sparse), [(0, len(text), dense)], one.tokens))
+        return embeddings
+
+    def info(self) -> EngineInfo:
+        """See `EngineApi.info`. Loads the model."""
+        self._check_open()
+        if self._model.name is None:
+            return EngineInfo(__version__, None, None, "none", 0, False, 0)
+        embedder = self._model.embedder()
+        return EngineInfo(
+            __version__,
+            embedder.name,
+            embedder.fingerprint.digest,
+            embedder.device,
+            embedder.dim,
+            embedder.has_sparse,
+            embedder.max_passage_tokens,
+        )
+
+    def close(self) -> None:
+        """See `EngineApi.close`. A second call does nothing."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            for collection in self._open.values():
+                collection.close()
+            self._open.clear()
+            self._model.close()
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        """Return the engine itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the engine."""
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosed()
+
+
+def _joined(embedder: Embedder, document: EmbeddedDocument) -> Embedding:
+    """One text's passages as one embedding: the dense mean, normalised, and the greatest weight of each sparse term."""
+    landmarks = [(p.start, p.end, p.vectors.dense.astype(float).tolist()) for p in document.passages]
+    mean = np.mean([dense for _, _, dense in landmarks], axis=0)
+    weights: dict[str, float] | None = {} if embedder.has_sparse else None
+    for passage in document.passages:
+        for term, weight in (_by_term(embedder, passage.vectors.sparse) or {}).items():
+            assert weights is not None
+            weights[term] = max(weight, weights.get(term, 0.0))
+    return Embedding((mean / np.linalg.norm(mean)).tolist(), weights, landmarks, document.read)
+
+
+def _by_term(embedder: Embedder, sparse: SparseVector | None) -> dict[str, float] | None:
+    """Decoded term → weight, greatest first; two ids that decode alike keep the greater weight."""
+    if sparse is None:
+        return None
+    pairs = sorted(zip(sparse.weights.tolist(), sparse.ids.tolist(), strict=True))
+    return dict(reversed({embedder.term_text(term): weight for weight, term in pairs}.items()))
+
+
+def coarse_dim(dim: int) -> int:
+    """The prefix that graphs and scans use for caller-supplied vectors of this width."""
+    return min(dim, max(MIN_COARSE_DIM, dim // COARSE_SHARE))

@@ -1,0 +1,61 @@
+"""How do ranked passages become ranked documents?
+
+A document's score is a blend of its best passage and the mean of its best few: on long documents one lucky passage is weaker
+evidence than several good ones. All of a candidate document's passages are scored, not only those that a leg happened to
+find, so the blend does not depend on depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.rescoring import Candidates
+
+# Chosen on long documents by benchmarks/fusion_quality.py: score = (1 - BLEND) * best + BLEND * mean of the best BEST.
+BLEND = 0.5
+BEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The documents of a candidate set, by (segment, doc).
+
+    order: int64[m]; ``order[first[i]:first[i + 1]]`` are the candidates of document i, best first (ties: candidate order).
+    scores: float64[n], the documents' scores. segments, docs: where document i is.
+    """
+
+    order: np.ndarray
+    first: np.ndarray
+    scores: np.ndarray
+    segments: np.ndarray
+    docs: np.ndarray
+
+    def members(self, group: int) -> np.ndarray:
+        """The candidates of one document, best first."""
+        return self.order[self.first[group] : self.first[group + 1]]
+
+
+def group(candidates: Candidates, fused: np.ndarray, *, blend: float = BLEND, best: int = BEST) -> Groups:
+    """The documents of ``candidates``, whose fused scores are float64[m].
+
+    Args:
+        candidates: passages.
+        fused: one score a passage.
+        blend: how much the mean of the best few counts; 0: the best passage alone.
+        best: how many are the best few; a document with fewer passages has the mean of what it has.
+    """
+    order = np.lexsort((-fused, candidates.docs, candidates.segments))
+    segments, docs = candidates.segments[order], candidates.docs[order]
+    if not len(order):
+        return Groups(order, np.zeros(1, np.int64), np.empty(0), segments, docs)
+    starts = np.flatnonzero(np.r_[True, (np.diff(segments) != 0) | (np.diff(docs) != 0)])
+    first = np.r_[starts, len(order)]
+    lengths = np.diff(first)
+    place = np.arange(len(order)) - np.repeat(starts, lengths)
+    # Summed group by group, not by differences of one running sum: a score must not depend on its neighbours' rounding.
+    counts = np.minimum(lengths, best)
+    sums = np.add.reduceat(fused[order][place < best], np.r_[0, np.cumsum(counts)[:-1]])
+    top, mean = fused[order][starts], sums / counts
+    return Groups(order, first, (1 - blend) * top + blend * mean, segments[starts], docs[starts])

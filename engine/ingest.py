@@ -1,0 +1,181 @@
+"""How does a stream of documents become acknowledged commits?
+
+Documents are cut into batches; while one batch is committed by the writer, the next is prepared here. Acknowledgements come
+in input order, each after its commit is on the disk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Literal
+
+import msgspec
+
+from engine.api import MetadataChanges
+from engine.errors import DocumentNotFound, InvalidArgument, InvalidDocument
+from engine.preparation import Batch, Preparer, metadata_hash
+from engine.schema import CollectionSchema
+from engine.storage.store import find, read_block, read_document, read_text
+from engine.validation import check_document, check_metadata, to_document
+from engine.values import Acknowledgement, Document
+from engine.writer import Commit, Job, Writer
+
+DocumentLike = Document | Mapping[str, object]
+
+# One batch is prepared while others are committed; more in flight would only hold memory.
+BATCHES_IN_FLIGHT = 3
+BATCH_DOCUMENTS = 1_000
+# Embedding is the slow part: small batches keep acknowledgements and progress flowing.
+BATCH_TEXT = 1 << 17
+BATCH_TEXT_WITHOUT_MODEL = 1 << 22
+
+
+class Ingestor:
+    """The write path of one collection in front of its writer. Thread-safe."""
+
+    def __init__(self, schema: CollectionSchema, preparer: Preparer, writer: Writer) -> None:
+        self._schema = schema
+        self._preparer = preparer
+        self._writer = writer
+
+    def upsert(self, documents: Iterable[DocumentLike]) -> list[Acknowledgement]:
+        """All or none of the documents, in one commit; see `CollectionApi.upsert`."""
+        checked = [to_document(document) for document in documents]
+        seen: set[str] = set()
+        for document in checked:
+            check_document(document, self._schema)
+            if document.doc_id in seen:
+                raise InvalidDocument("doc_id", f"{document.doc_id!r} is given twice in one call; give it once")
+            seen.add(document.doc_id)
+        return self._submit(checked).result() if checked else []
+
+    def ingest(self, documents: Iterable[DocumentLike]) -> Iterator[Acknowledgement]:
+        """A stream of documents in batches; see `CollectionApi.ingest`."""
+        waiting: deque[Future[list[Acknowledgement]]] = deque()
+        for chunk in _chunks(documents, BATCH_TEXT if self._schema.model else BATCH_TEXT_WITHOUT_MODEL):
+            waiting.append(self._submit_valid(chunk))
+            while len(waiting) >= BATCHES_IN_FLIGHT or (waiting and waiting[0].done()):
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+    def _submit_valid(self, chunk: Sequence[DocumentLike]) -> Future[list[Acknowledgement]]:
+        """Submit the valid documents of a chunk; the others are answered as failed, in their places."""
+        failed: dict[int, Acknowledgement] = {}
+        valid: list[Document] = []
+        for place, value in enumerate(chunk):
+            try:
+                document = to_document(value)
+                check_document(document, self._schema)
+                valid.append(document)
+            except InvalidArgument as error:
+                failed[place] = Acknowledgement(_id_of(value), "failed", error=str(error))
+        answers = self._submit(valid)
+        return _spliced(answers, failed) if failed else answers
+
+    def _submit(self, documents: Sequence[Document]) -> Future[list[Acknowledgement]]:
+        batch = self._preparer.prepare(documents)
+        return self._writer.submit(Job(lambda commit: _put_all(commit, batch), size_bytes=batch.size_bytes))
+
+    def delete(self, doc_ids: Sequence[str]) -> int:
+        """Delete documents in one commit; returns how many were there."""
+
+        def apply(commit: Commit) -> int:
+            killed = sum(commit.kill(doc_id) for doc_id in doc_ids)
+            if killed:
+                commit.next_sequence()
+            return killed
+
+        return self._writer.submit(Job(apply)).result()
+
+    def update_metadata(self, doc_id: str, changes: MetadataChanges, *, replace: bool) -> int:
+        """A new version of the document with the same text and vectors; see `CollectionApi.update_metadata`."""
+
+        def apply(commit: Commit) -> int:
+            doc_no = find(commit.transaction, doc_id)
+            if doc_no is None:
+                raise DocumentNotFound(doc_id)
+            record = read_document(commit.transaction, doc_no)
+            merged = {**({} if replace else record.metadata), **changes}
+            metadata = {key: value for key, value in merged.items() if value is not None}
+            check_metadata(metadata)
+            text, block = read_text(commit.transaction, doc_no), read_block(commit.transaction, doc_no)
+            new = msgspec.structs.replace(
+                record,
+                metadata=metadata,
+                content_hash=record.content_hash[:16] + metadata_hash(metadata),
+                sequence=commit.next_sequence(),
+            )
+            commit.put(new, text, block)
+            return new.sequence
+
+        return self._writer.submit(Job(apply)).result()
+
+
+def _put_all(commit: Commit, batch: Batch) -> list[Acknowledgement]:
+    answers = dict(batch.answered)
+    for i, prepared in enumerate(batch.documents):
+        assert batch.block is not None
+        block = batch.block.slice(int(batch.indptr[i]), int(batch.indptr[i + 1]))
+        sequence = commit.next_sequence()
+        replaced = commit.put(prepared.record(sequence, block.n_passages), prepared.document.text, block)
+        status: Literal["updated", "added"] = "updated" if replaced else "added"
+        doc_id = prepared.document.doc_id
+        answers[batch.places[i]] = Acknowledgement(doc_id, status, block.n_passages, prepared.tokens, sequence)
+    return [answers[place] for place in sorted(answers)]
+
+
+def _chunks(documents: Iterable[DocumentLike], max_text: int) -> Iterator[list[DocumentLike]]:
+    chunk: list[DocumentLike] = []
+    size = 0
+    for document in documents:
+        chunk.append(document)
+        size += _text_length(document)
+        if len(chunk) >= BATCH_DOCUMENTS or size >= max_text:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _text_length(document: DocumentLike) -> int:
+    text = (
+        document.text
+        if isinstance(document, Document)
+        else document.get("text")
+        if isinstance(document, Mapping)
+        else None
+    )
+    return len(text) if isinstance(text, str) else 0
+
+
+def _id_of(document: DocumentLike) -> str:
+    found = (
+        document.doc_id
+        if isinstance(document, Document)
+        else document.get("doc_id")
+        if isinstance(document, Mapping)
+        else ""
+    )
+    return str(found)[:512]
+
+
+def _spliced(
+    answers: Future[list[Acknowledgement]], failed: Mapping[int, Acknowledgement]
+) -> Future[list[Acknowledgement]]:
+    """The answers with the failed ones put in their places."""
+    result: Future[list[Acknowledgement]] = Future()
+
+    def splice(done: Future[list[Acknowledgement]]) -> None:
+        error = done.exception()
+        if error is not None:
+            result.set_exception(error)
+            return
+        rest = iter(done.result())
+        total = len(done.result()) + len(failed)
+        result.set_result([failed[i] if i in failed else next(rest) for i in range(total)])
+
+    answers.add_done_callback(splice)
+    return result

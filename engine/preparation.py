@@ -1,0 +1,219 @@
+"""How do documents become rows, before anything is written?
+
+    check → compare with the stored version → split and embed (or take the caller's vectors) → analyse for BM25 → `Batch`
+
+A document whose content is the same as the stored version's is answered "unchanged" and goes no further. One whose content
+differs hands its old vectors to the embedder by passage key, so only windows that changed are embedded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import xxhash
+
+from embedder.splitter import split_text
+from embedder.values import DocumentInput, EmbeddedDocument, PassageVectors, SparseVector
+from engine.schema import CollectionSchema
+from engine.storage.kv import Store
+from engine.storage.records import KEY_BYTES, DocumentRecord, PassageBlock
+from engine.storage.store import find, read_block, read_document
+from engine.validation import check_sparse, check_vector
+from engine.values import Acknowledgement, Coverage, Document
+from index.analyzer import Analyzer
+from index.sparse_rows import SparseRows
+
+EmbedDocuments = Callable[[Sequence[DocumentInput]], list[EmbeddedDocument]]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedDocument:
+    """A document that is ready to be written; its passages are in the batch's block."""
+
+    document: Document
+    content_hash: bytes
+    tokens: Coverage
+    own_vectors: bool
+
+    def record(self, sequence: int, n_passages: int) -> DocumentRecord:
+        """The stored record of this version."""
+        return DocumentRecord(
+            self.document.doc_id,
+            self.document.title,
+            dict(self.document.metadata),  # type: ignore[arg-type]  # check_metadata saw to the types
+            self.content_hash,
+            n_passages,
+            self.tokens.read,
+            self.tokens.embedded,
+            self.tokens.dropped,
+            self.own_vectors,
+            sequence,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Documents to commit together, and the answers that are known already.
+
+    documents: ready to write, document i with the rows indptr[i] to indptr[i + 1] of ``block`` (None when there are none).
+    answered: place in the input → acknowledgement, for unchanged documents. places: place in the input of each document.
+    """
+
+    documents: tuple[PreparedDocument, ...]
+    indptr: np.ndarray
+    block: PassageBlock | None
+    places: tuple[int, ...]
+    answered: Mapping[int, Acknowledgement]
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory the batch holds."""
+        rows = 0 if self.block is None else self.block.dense.nbytes + 12 * len(self.block.terms.terms)
+        return rows + sum(len(prepared.document.text) for prepared in self.documents)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """One document's passages, before they are joined into the batch's block."""
+
+    spans: list[tuple[int, int]]
+    keys: list[bytes]
+    dense: list[np.ndarray]
+    sparse: list[tuple[np.ndarray, np.ndarray]]
+    tokens: Coverage
+
+
+class Preparer:
+    """Prepares batches for one collection. Thread-safe.
+
+    Args:
+        schema: the collection's.
+        store: where stored versions are looked up.
+        analyzer: for the BM25 leg.
+        embed: the embedder's `embed_documents`; None when callers bring their own vectors.
+    """
+
+    def __init__(
+        self, schema: CollectionSchema, store: Store, analyzer: Analyzer, embed: EmbedDocuments | None
+    ) -> None:
+        self._schema = schema
+        self._store = store
+        self._analyzer = analyzer
+        self._embed = embed
+
+    def prepare(self, documents: Sequence[Document]) -> Batch:
+        """The batch of checked documents, each a new version or answered as unchanged."""
+        hashes = [content_hash(document) for document in documents]
+        answered, known = self._stored_versions(documents, hashes)
+        places = tuple(place for place in range(len(documents)) if place not in answered)
+        changed = [documents[place] for place in places]
+        rows = self._rows(changed, [known.get(place, {}) for place in places])
+        prepared = tuple(
+            PreparedDocument(document, hashes[place], part.tokens, _brings_vectors(document))
+            for place, document, part in zip(places, changed, rows, strict=True)
+        )
+        indptr = np.concatenate([[0], np.cumsum([len(part.spans) for part in rows])]).astype(np.int64)
+        return Batch(prepared, indptr, self._block(changed, rows) if rows else None, places, answered)
+
+    def _stored_versions(
+        self, documents: Sequence[Document], hashes: list[bytes]
+    ) -> tuple[dict[int, Acknowledgement], dict[int, dict[bytes, PassageVectors]]]:
+        """Answers for unchanged documents, and the old vectors by passage key for changed ones, by place."""
+        answered: dict[int, Acknowledgement] = {}
+        known: dict[int, dict[bytes, PassageVectors]] = {}
+        with self._store.read() as transaction:
+            for place, document in enumerate(documents):
+                doc_no = find(transaction, document.doc_id)
+                if doc_no is None:
+                    continue
+                record = read_document(transaction, doc_no)
+                if record.content_hash == hashes[place]:
+                    answered[place] = Acknowledgement(
+                        document.doc_id, "unchanged", record.n_passages, record.tokens, record.sequence
+                    )
+                elif self._embed is not None and not record.own_vectors:
+                    known[place] = _vectors_by_key(read_block(transaction, doc_no))
+        return answered, known
+
+    def _rows(self, documents: list[Document], known: list[dict[bytes, PassageVectors]]) -> list[_Rows]:
+        to_embed = [place for place, document in enumerate(documents) if not _brings_vectors(document)]
+        embedded: dict[int, EmbeddedDocument] = {}
+        if self._embed is not None and to_embed:
+            inputs = [DocumentInput(documents[p].title, documents[p].text, known[p]) for p in to_embed]
+            embedded = dict(zip(to_embed, self._embed(inputs), strict=True))
+        return [
+            _embedded_rows(embedded[place]) if place in embedded else self._own_rows(document)
+            for place, document in enumerate(documents)
+        ]
+
+    def _own_rows(self, document: Document) -> _Rows:
+        if not _brings_vectors(document):
+            spans = split_text(document.text) or [(0, len(document.text))]
+            return _Rows(spans, [bytes(KEY_BYTES)] * len(spans), [], [], Coverage())
+        dense = [] if document.vector is None else [check_vector(document.vector, self._schema.dim)]
+        sparse = [] if document.sparse is None else [check_sparse(document.sparse)]
+        return _Rows([(0, len(document.text))], [bytes(KEY_BYTES)], dense, sparse, Coverage())
+
+    def _block(self, documents: list[Document], rows: list[_Rows]) -> PassageBlock:
+        spans = np.array([span for part in rows for span in part.spans], np.uint32).reshape(-1, 2)
+        texts = [
+            f"{document.title} {document.text[start:end]}" if document.title else document.text[start:end]
+            for document, part in zip(documents, rows, strict=True)
+            for start, end in part.spans
+        ]
+        vectors = [vector for part in rows for vector in part.dense]
+        dense = np.empty((len(spans), 0), np.float16) if not self._schema.dim else np.stack(vectors).astype(np.float16)
+        return PassageBlock(
+            spans[:, 0],
+            spans[:, 1],
+            np.frombuffer(b"".join(key for part in rows for key in part.keys), np.uint8).reshape(-1, KEY_BYTES),
+            dense,
+            self._analyzer.count(texts),
+            SparseRows.from_rows(pair for part in rows for pair in part.sparse) if self._schema.sparse else None,
+        )
+
+
+def content_hash(document: Document) -> bytes:
+    """24 bytes that are equal for equal documents: 16 of title, text and vectors, then 8 of the metadata."""
+    own = None if document.vector is None else np.asarray(document.vector, np.float32).tobytes()
+    sparse = None if document.sparse is None else sorted(document.sparse.items())
+    parts = [document.title, document.text, own, sparse]
+    return xxhash.xxh3_128_digest(msgspec.msgpack.encode(parts)) + metadata_hash(document.metadata)
+
+
+def metadata_hash(metadata: Mapping[str, object]) -> bytes:
+    """The last 8 bytes of `content_hash`."""
+    return xxhash.xxh3_64_digest(msgspec.msgpack.encode(sorted(metadata.items())))
+
+
+def _brings_vectors(document: Document) -> bool:
+    return document.vector is not None or document.sparse is not None
+
+
+def _vectors_by_key(block: PassageBlock) -> dict[bytes, PassageVectors]:
+    vectors = {}
+    for place in range(block.n_passages):
+        sparse = None
+        if block.sparse is not None:
+            ids, weights = block.sparse.row(place)
+            sparse = SparseVector(ids.astype(np.uint32), weights)
+        vectors[block.keys[place].tobytes()] = PassageVectors(block.dense[place], sparse)
+    return vectors
+
+
+def _embedded_rows(embedded: EmbeddedDocument) -> _Rows:
+    passages = embedded.passages
+    return _Rows(
+        [(passage.start, passage.end) for passage in passages],
+        [passage.key for passage in passages],
+        [passage.vectors.dense for passage in passages],
+        [
+            (sparse.ids.astype(np.uint64), sparse.weights)
+            for passage in passages
+            if (sparse := passage.vectors.sparse) is not None
+        ],
+        Coverage(embedded.read, embedded.embedded, embedded.dropped, embedded.reused),
+    )

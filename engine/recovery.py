@@ -1,0 +1,87 @@
+"""How are the views of a collection made again when it is opened?
+
+Sealed segments are mapped after their files were checked. Everything else that is live in the store becomes the head: the
+versions above the watermark, or, when a segment was damaged, every version that no healthy segment holds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from engine.errors import CorruptData
+from engine.schema import CollectionSchema
+from engine.segment import Segment
+from engine.snapshot import LiveSegment
+from engine.storage.durable import sweep
+from engine.storage.kv import Store, Transaction
+from engine.storage.records import PassageBlock
+from engine.storage.store import State, dead_versions, read_document, read_state, stored_blocks, write_state
+
+log = logging.getLogger(__name__)
+
+# The head is rebuilt in segments of this many passages, to bound the memory of one build.
+HEAD_CHUNK_ROWS = 16_384
+
+
+def open_segments(
+    store: Store, folder: Path, schema: CollectionSchema
+) -> tuple[State, tuple[LiveSegment, ...], list[int]]:
+    """The state, the live segments, and the dead versions of a store.
+
+    Args:
+        store: the collection's.
+        folder: of its sealed segments; what no commit names is removed.
+        schema: the collection's.
+    """
+    with store.read() as transaction:
+        state = read_state(transaction)
+    sweep(folder, set(state.segments))
+    sealed = [segment for name in state.segments if (segment := _mapped(folder / name, schema)) is not None]
+    complete = len(sealed) == len(state.segments)
+    if not complete:
+        state = msgspec.structs.replace(state, segments=tuple(segment.name for segment in sealed))
+        with store.write() as transaction:
+            write_state(transaction, state)
+    with store.read() as transaction:
+        dead = np.array(dead_versions(transaction), np.uint64)
+        start = state.watermark if complete else 0
+        covered = [dead] if complete else [dead, *(segment.doc_nos for segment in sealed)]
+        skip = set(np.concatenate(covered).tolist())
+        head = [*_head_segments(transaction, schema, start, skip)]
+    live = [LiveSegment(segment).without(dead) for segment in sealed]
+    return state, (*live, *map(LiveSegment, head)), dead.tolist()
+
+
+def _mapped(folder: Path, schema: CollectionSchema) -> Segment | None:
+    try:
+        return Segment.load(folder, schema)
+    except CorruptData as error:
+        log.warning("segment %s of %r is damaged and is rebuilt from the store: %s", folder.name, schema.name, error)
+        return None
+
+
+def _head_segments(transaction: Transaction, schema: CollectionSchema, start: int, skip: set[int]) -> Iterator[Segment]:
+    """In-memory segments of every stored version from ``start`` on that is not in ``skip``."""
+    pending: list[tuple[int, PassageBlock]] = []
+    rows = 0
+    for doc_no, block in stored_blocks(transaction, start):
+        if doc_no in skip:
+            continue
+        pending.append((doc_no, block))
+        rows += block.n_passages
+        if rows >= HEAD_CHUNK_ROWS:
+            yield _built(transaction, schema, pending)
+            pending, rows = [], 0
+    if pending:
+        yield _built(transaction, schema, pending)
+
+
+def _built(transaction: Transaction, schema: CollectionSchema, versions: list[tuple[int, PassageBlock]]) -> Segment:
+    doc_nos = [doc_no for doc_no, _ in versions]
+    metadata = [read_document(transaction, doc_no).metadata for doc_no in doc_nos]
+    return Segment.build(schema, doc_nos, metadata, [block for _, block in versions])

@@ -1,0 +1,168 @@
+"""What does every candidate score in every leg?
+
+Exact joint rescoring: whichever leg found a passage, it gets the true score of all legs that were asked. Nothing is
+zero-filled, so a fused score does not depend on which leg found what, on the limit, or on how segments are cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.segment import BM25, Segment
+from engine.snapshot import Snapshot
+from engine.values import Leg, TermContribution
+from index.hits import Hits
+from index.sparse import SparseIndex
+from index.sparse_rows import SparseQuery
+
+# Keeps a reach above zero when no passage holds any of a query's terms.
+TINY = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedQuery:
+    """A query as the legs read it; None where it has nothing for that leg.
+
+    dense: float32[dim], unit length. sparse: learned weights, with their terms as text in ``sparse_terms``. terms: the
+    analysed BM25 terms as text, in hash order, with their 64-bit ``hashes`` (uint64[m] ascending) and ``counts``
+    (float32[m]) in the query.
+    """
+
+    dense: np.ndarray | None
+    sparse: SparseQuery | None
+    sparse_terms: tuple[str, ...]
+    terms: tuple[str, ...]
+    hashes: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def legs(self) -> tuple[Leg, ...]:
+        """The legs that this query can be searched by."""
+        present: list[Leg] = []
+        if self.dense is not None:
+            present.append("dense")
+        if self.sparse is not None:
+            present.append("sparse")
+        if len(self.hashes):
+            present.append("bm25")
+        return tuple(present)
+
+
+@dataclass(frozen=True, slots=True)
+class DenseQuery:
+    """A query in the dense leg: float32[dim], unit length. No cosine exceeds the ``reach`` of 1."""
+
+    vector: np.ndarray
+    reach: float = 1.0
+
+    def search(self, segment: Segment, depth: int, allow: np.ndarray | None, *, exact: bool) -> Hits:
+        """The best ``depth`` allowed rows of one segment, with exact scores; ``exact``: scan every vector."""
+        assert segment.dense is not None
+        return segment.dense.search(self.vector, depth, allow=allow, exact=exact)
+
+    def score(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
+        """float32[m]: the exact score of each row (int64[m])."""
+        assert segment.dense is not None
+        return segment.dense.score(self.vector, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalQuery:
+    """A query in the BM25 or the learned sparse leg, weighed against one snapshot.
+
+    query: weights by term; for BM25 idf times query count, from live counts. terms: the same terms as text. avg_len: the
+    snapshot's mean passage length, for BM25. reach: the score that no passage can exceed: for BM25 the sum of the weights
+    times the saturation limit; for learned sparse the sum of the weights times the terms' greatest weights.
+    """
+
+    leg: Leg
+    query: SparseQuery
+    terms: tuple[str, ...]
+    avg_len: float | None
+    reach: float
+
+    def search(self, segment: Segment, depth: int, allow: np.ndarray | None, *, exact: bool) -> Hits:
+        """The best ``depth`` allowed rows of one segment that match a term; always exact."""
+        return self._index(segment).search(self.query, depth, allow=allow, avg_len=self.avg_len)
+
+    def score(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
+        """float32[m]: the exact score of each row (int64[m])."""
+        return self._index(segment).score(self.query, rows, avg_len=self.avg_len)
+
+    def contributions(self, segment: Segment, row: int) -> list[TermContribution]:
+        """The terms that the query and one row share."""
+        parts = self._index(segment).contributions(self.query, row, avg_len=self.avg_len).tolist()
+        return [
+            TermContribution(term, self.leg, part) for term, part in zip(self.terms, parts, strict=True) if part > 0
+        ]
+
+    def _index(self, segment: Segment) -> SparseIndex:
+        index = segment.bm25 if self.leg == "bm25" else segment.sparse
+        assert index is not None
+        return index
+
+
+LegQueries = dict[Leg, DenseQuery | LexicalQuery]
+
+
+def weigh(query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...]) -> LegQueries:
+    """The query in each of ``legs`` (all of them legs of the query), weighed against one snapshot."""
+    weighed: LegQueries = {}
+    for leg in legs:
+        if leg == "dense":
+            assert query.dense is not None
+            weighed[leg] = DenseQuery(query.dense)
+        elif leg == "bm25":
+            weights = BM25.idf(snapshot.n_passages, snapshot.doc_freq(query.hashes)) * query.counts
+            reach = float(weights.sum()) * BM25.saturation_limit
+            weighed[leg] = LexicalQuery(leg, SparseQuery(query.hashes, weights), query.terms, snapshot.avg_len, reach)
+        else:
+            assert query.sparse is not None
+            greatest = snapshot.max_sparse_weights(query.sparse.terms)
+            reach = max(float(query.sparse.weights @ greatest), TINY)
+            weighed[leg] = LexicalQuery(leg, query.sparse, query.sparse_terms, None, reach)
+    return weighed
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Passages with their exact scores, sorted by (segment, row), without duplicates.
+
+    segments: int32[m], positions in the snapshot. rows: int64[m] of the segment. docs: int64[m], positions in the segment.
+    scores: float32[m, n_legs] in the order of ``legs``.
+    """
+
+    legs: tuple[Leg, ...]
+    segments: np.ndarray
+    rows: np.ndarray
+    docs: np.ndarray
+    scores: np.ndarray
+
+
+def rescore(snapshot: Snapshot, queries: LegQueries, found: list[np.ndarray]) -> Candidates:
+    """The exact scores of candidate passages in all legs.
+
+    Args:
+        snapshot: where they are.
+        queries: weighed against this snapshot, at least one.
+        found: int64 rows of each segment, in any order, possibly repeated.
+    """
+    legs = tuple(queries)
+    # An empty part keeps the concatenation below defined when nothing was found.
+    segments = [np.empty(0, np.int32)]
+    rows, docs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    scores = [np.empty((0, len(legs)), np.float32)]
+    for position, candidate_rows in enumerate(found):
+        if not len(candidate_rows):
+            continue
+        segment = snapshot.segments[position].segment
+        unique = np.unique(candidate_rows)
+        segments.append(np.full(len(unique), position, np.int32))
+        rows.append(unique)
+        docs.append(segment.row_docs[unique].astype(np.int64))
+        scores.append(np.stack([query.score(segment, unique) for query in queries.values()], axis=1))
+    return Candidates(
+        legs, np.concatenate(segments), np.concatenate(rows), np.concatenate(docs), np.concatenate(scores)
+    )

@@ -1,0 +1,197 @@
+"""When does the head become a segment on disk, and when do segments merge?
+
+One background thread a collection. It looks at the snapshot after every commit and does one task at a time:
+
+    seal    the head has SEAL_ROWS passages: write them as one segment
+    merge   MERGE_FANOUT sealed segments are of one size class: make one of them (tiered, so a passage is rewritten
+            log4(n / SEAL_ROWS) times)
+    vacuum  more than a fifth of a sealed segment is deleted: rewrite it without
+
+Building happens beside queries and writes; only the swap is a job of the writer. A crash before the swap leaves a folder
+that the next open sweeps away.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from engine.errors import EngineClosed
+from engine.schema import CollectionSchema
+from engine.segment import Segment
+from engine.snapshot import LiveSegment, Snapshot
+from engine.storage.durable import remove_folder
+from engine.storage.store import dead_versions, forget_dead
+from engine.writer import Commit, Job, Writer
+
+log = logging.getLogger(__name__)
+
+SEAL_ROWS = 32_768
+# At close the head is sealed from this size on, so that the next open maps it instead of rebuilding it.
+SEAL_ROWS_AT_CLOSE = 2_000
+MERGE_FANOUT = 4
+VACUUM_SHARE = 0.2
+RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Segments to replace by one; ``reason`` is seal, merge or vacuum."""
+
+    reason: str
+    sources: tuple[Segment, ...]
+
+
+def choose(snapshot: Snapshot, seal_rows: int = SEAL_ROWS) -> Task | None:
+    """The most useful task for a snapshot, or None. Pure."""
+    head = [live for live in snapshot.segments if not live.segment.name]
+    if sum(live.segment.n_rows for live in head) >= seal_rows:
+        return Task("seal", tuple(live.segment for live in head))
+    sealed = [live for live in snapshot.segments if live.segment.name]
+    for live in sealed:
+        if live.segment.n_rows - live.n_live > VACUUM_SHARE * live.segment.n_rows:
+            return Task("vacuum", (live.segment,))
+    classes: dict[int, list[Segment]] = {}
+    for live in sealed:
+        classes.setdefault(_size_class(live.n_live, seal_rows), []).append(live.segment)
+    for members in classes.values():
+        if len(members) >= MERGE_FANOUT:
+            return Task("merge", tuple(members))
+    return None
+
+
+def _size_class(rows: int, seal_rows: int) -> int:
+    return max(0, round(math.log(max(rows, 1) / seal_rows, MERGE_FANOUT)))
+
+
+class Sealer:
+    """The background thread of one collection.
+
+    Args:
+        folder: where sealed segments live.
+        schema, writer: the collection's.
+        seal_rows: head size at which it is sealed.
+    """
+
+    def __init__(self, folder: Path, schema: CollectionSchema, writer: Writer, seal_rows: int = SEAL_ROWS) -> None:
+        self._folder = folder
+        self._schema = schema
+        self._writer = writer
+        self._seal_rows = seal_rows
+        self._closing = False
+        self._busy = threading.Lock()
+        self._thread = threading.Thread(target=self._loop, name=f"sealer-{schema.name}", daemon=True)
+        self._thread.start()
+
+    def run_until_idle(self, seal_rows: int | None = None) -> None:
+        """Do every task that is due now, in the calling thread, and return when none is left.
+
+        Args:
+            seal_rows: seal a head of this size; None: the usual size. 1: seal whatever is there.
+        """
+        with self._busy:
+            while (task := choose(self._writer.snapshot, self._seal_rows)) is not None:
+                self._run(task)
+            head = [live for live in self._writer.snapshot.segments if not live.segment.name and live.n_live]
+            if seal_rows is not None and sum(live.n_live for live in head) >= seal_rows:
+                self._run(Task("seal", tuple(live.segment for live in head)))
+
+    def close(self, *, wait_s: float = 5.0) -> None:
+        """Stop taking tasks and wait a little for the one in progress; if it is longer, its folder is swept later."""
+        self._closing = True
+        self._writer.published.set()
+        self._thread.join(wait_s)
+        if not self._thread.is_alive():
+            self.run_until_idle_at_close()
+
+    def run_until_idle_at_close(self) -> None:
+        """Seal a head that is worth it; merges can wait for the next open."""
+        head = [live for live in self._writer.snapshot.segments if not live.segment.name and live.n_live]
+        if sum(live.n_live for live in head) >= SEAL_ROWS_AT_CLOSE:
+            self._run(Task("seal", tuple(live.segment for live in head)))
+
+    def _loop(self) -> None:
+        while not self._closing:
+            self._writer.published.wait()
+            self._writer.published.clear()
+            try:
+                with self._busy:
+                    while not self._closing and (task := choose(self._writer.snapshot, self._seal_rows)) is not None:
+                        self._run(task)
+            except EngineClosed:
+                return
+            except Exception:
+                # The thread's root. The collection works without sealed segments, only slower: say so, and try again.
+                log.exception("background work on collection %r failed; trying again", self._schema.name)
+                threading.Timer(RETRY_S, self._writer.published.set).start()
+
+    def _run(self, task: Task) -> None:
+        sources = self._freeze(task)
+        if not sources:
+            return
+        parts = [(live.segment, live.kept_docs) for live in sources]
+        name = uuid.uuid4().hex[:12]
+        new: Segment | None = None
+        if any(keep.any() for _, keep in parts):
+            log.info("%s: %s of %d segments", self._schema.name, task.reason, len(parts))
+            Segment.merge(self._schema, name, parts).save(self._folder / name)
+            # The loaded form maps the files; the built one is dropped with its memory.
+            new = Segment.load(self._folder / name, self._schema)
+        self._swap(sources, new)
+        for live in sources:
+            if live.segment.name:
+                remove_folder(self._folder / live.segment.name)
+
+    def _freeze(self, task: Task) -> tuple[LiveSegment, ...]:
+        """The sources as they are now, protected from the writer's own merging."""
+        frozen: list[LiveSegment] = []
+
+        def publish(segments: tuple[LiveSegment, ...]) -> tuple[LiveSegment, ...]:
+            chosen = tuple(live.freeze(any(live.segment is source for source in task.sources)) for live in segments)
+            frozen.extend(live for live in chosen if live.frozen)
+            return chosen
+
+        self._writer.submit(Job(lambda _: None, publish)).result()
+        return tuple(frozen)
+
+    def _swap(self, sources: Sequence[LiveSegment], new: Segment | None) -> None:
+        """Put ``new`` in the place of ``sources``, in the store and in the snapshot, with the deletions since."""
+        gone = {id(live.segment) for live in sources}
+        removed = {live.segment.name for live in sources if live.segment.name}
+        head_end = max((int(live.segment.doc_nos[-1]) + 1 for live in sources if not live.segment.name), default=0)
+
+        def apply(commit: Commit) -> None:
+            names = tuple(name for name in commit.state.segments if name not in removed)
+            commit.state = msgspec.structs.replace(
+                commit.state,
+                segments=names if new is None else (*names, new.name),
+                watermark=max(commit.state.watermark, head_end),
+            )
+            kept = [live.segment for live in self._writer.snapshot.segments if live.segment.name]
+            kept = [segment for segment in kept if id(segment) not in gone]
+            dead = np.array(dead_versions(commit.transaction), np.uint64)
+            held = np.zeros(len(dead), bool)
+            for segment in kept if new is None else (*kept, new):
+                held |= np.isin(dead, segment.doc_nos)
+            unreaped = self._writer.pending_reaps() | set(commit.dead)
+            forget_dead(commit.transaction, [n for n in dead[~held].tolist() if n not in unreaped])
+
+        def publish(segments: tuple[LiveSegment, ...]) -> tuple[LiveSegment, ...]:
+            replaced = [live for live in segments if id(live.segment) in gone]
+            place = next(i for i, live in enumerate(segments) if id(live.segment) in gone)
+            result = [live for live in segments if id(live.segment) not in gone]
+            if new is not None:
+                deleted = [live.segment.doc_nos[live.deleted] for live in replaced if live.deleted is not None]
+                fresh = LiveSegment(new)
+                result.insert(place, fresh.without(np.concatenate(deleted)) if deleted else fresh)
+            return tuple(result)
+
+        self._writer.submit(Job(apply, publish)).result()

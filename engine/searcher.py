@@ -1,0 +1,229 @@
+"""How is a query answered on one snapshot?
+
+    search each leg in each segment → union of candidates → exact scores in all legs → fuse → group by document →
+    complete the documents' passages → rank → fetch text and metadata → explain
+
+Every step is a call into a module of that name; this one only joins them and takes the time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.filters import Filter
+from engine.fusion import fuse, ranks
+from engine.grouping import BLEND, Groups, group
+from engine.planner import Plan
+from engine.rescoring import Candidates, EncodedQuery, LexicalQuery, rescore, weigh
+from engine.snapshot import LiveSegment, Snapshot
+from engine.storage.kv import Store, Transaction
+from engine.storage.store import read_document, read_text
+from engine.values import Hit, PassageHit, Query, ScoreDetail, TermContribution
+
+# Documents whose remaining passages are scored too, for each document wanted: enough that none of the rest can rise.
+COMPLETED_PER_DOCUMENT = 2
+MAX_COMPLETED_ROWS = 20_000
+
+
+class Stopwatch:
+    """Milliseconds by stage."""
+
+    def __init__(self) -> None:
+        self.ms: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the block's time to ``name``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.ms[name] = self.ms.get(name, 0.0) + (time.perf_counter() - start) * 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """Scored candidates and the documents they make; ``ranks`` int64[m, n_legs]."""
+
+    candidates: Candidates
+    fused: np.ndarray
+    ranks: np.ndarray
+    groups: Groups
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """One document in its final place: its group, its version and its record's id."""
+
+    group: int
+    doc_no: int
+    doc_id: str
+    score: float
+
+
+class Search:
+    """One query on one snapshot."""
+
+    def __init__(self, snapshot: Snapshot, query: Query, encoded: EncodedQuery, plan: Plan, watch: Stopwatch) -> None:
+        self.snapshot = snapshot
+        self.query = query
+        self.plan = plan
+        self.watch = watch
+        self.legs = weigh(encoded, snapshot, plan.legs)
+        self.allowed: list[np.ndarray | None] = []
+
+    def run(self, store: Store) -> list[Hit]:
+        """The hits, best first; ties by ``doc_id``."""
+        with self.watch.stage("filter"):
+            self.allowed = self._allowed_rows()
+        ranking = self._ranking()
+        with self.watch.stage("fetch"), store.read() as transaction:
+            ranked = self._order(ranking.groups, transaction)
+            return [self._hit(ranking, place, transaction) for place in ranked]
+
+    def _allowed_rows(self) -> list[np.ndarray | None]:
+        """For each segment bool[n_rows] of rows that may be found, None for all."""
+        if self.query.filter is None:
+            return [live.live_rows for live in self.snapshot.segments]
+        condition = Filter.parse(self.query.filter, self.query.params)
+        return [self._matching_rows(condition, live) for live in self.snapshot.segments]
+
+    @staticmethod
+    def _matching_rows(condition: Filter, live: LiveSegment) -> np.ndarray:
+        rows = condition.evaluate(live.segment.columns)[live.segment.row_docs]
+        return rows if live.live_rows is None else rows & live.live_rows
+
+    def _ranking(self) -> _Ranking:
+        """The ranking at the first depth that yields enough documents, or at the depth that exhausts every leg."""
+        plan = self.plan
+        while True:
+            with self.watch.stage("search"):
+                found, exhausted = self._candidates(plan)
+            ranking = self._rank(found)
+            if exhausted or len(ranking.groups.scores) >= plan.want:
+                return self._completed(ranking)
+            plan = plan.deeper()
+
+    def _candidates(self, plan: Plan) -> tuple[list[np.ndarray], bool]:
+        """Rows of each segment that are among the best ``depth`` of some leg, and whether no leg has more to give."""
+        found: list[list[np.ndarray]] = [[] for _ in self.snapshot.segments]
+        exhausted = True
+        for leg, query in self.legs.items():
+            depth = plan.depth[leg]
+            hits = [
+                query.search(live.segment, depth, allow, exact=plan.exact)
+                for live, allow in zip(self.snapshot.segments, self.allowed, strict=True)
+            ]
+            total = sum(len(h.rows) for h in hits)
+            cut = -np.inf
+            if total > depth:
+                scores = np.concatenate([h.scores for h in hits])
+                cut = np.partition(scores, total - depth)[total - depth]
+            exhausted = exhausted and total < depth
+            for rows, h in zip(found, hits, strict=True):
+                rows.append(h.rows[h.scores >= cut])
+        return [np.concatenate(rows) if rows else np.empty(0, np.int64) for rows in found], exhausted
+
+    def _rank(self, found: list[np.ndarray]) -> _Ranking:
+        legs = self.plan.legs
+        with self.watch.stage("rescore"):
+            candidates = rescore(self.snapshot, self.legs, found)
+        with self.watch.stage("fuse"):
+            reach = {leg: query.reach for leg, query in self.legs.items()}
+            fused = fuse(candidates.scores, legs, self.plan.fusion, self.plan.weights, reach)
+            groups = group(candidates, fused, blend=self._blend)
+            return _Ranking(candidates, fused, ranks(candidates.scores, legs), groups)
+
+    @property
+    def _blend(self) -> float:
+        # Ranks and candidate statistics are relative to the candidate set: means over them say nothing.
+        return BLEND if self.plan.fusion == "convex" or len(self.plan.legs) == 1 else 0.0
+
+    def _completed(self, ranking: _Ranking) -> _Ranking:
+        """The ranking with every passage of the leading documents scored, when their score needs it."""
+        if not self._blend:
+            return ranking
+        groups = ranking.groups
+        leading = np.argsort(-groups.scores, kind="stable")[: COMPLETED_PER_DOCUMENT * self.plan.want]
+        found: list[list[np.ndarray]] = [[] for _ in self.snapshot.segments]
+        budget = MAX_COMPLETED_ROWS
+        grows = False
+        for place in leading.tolist():
+            position = int(groups.segments[place])
+            indptr = self.snapshot.segments[position].segment.doc_indptr
+            start, stop = indptr[groups.docs[place] : groups.docs[place] + 2].tolist()
+            known = int(groups.first[place + 1] - groups.first[place])
+            if stop - start > known and budget > 0:
+                budget -= stop - start
+                grows = True
+                found[position].append(np.arange(start, stop))
+        if not grows:
+            return ranking
+        for position, rows in enumerate(found):
+            rows.append(ranking.candidates.rows[ranking.candidates.segments == position])
+        return self._rank([np.concatenate(rows) for rows in found])
+
+    def _order(self, groups: Groups, transaction: Transaction) -> list[_Ranked]:
+        """The documents of the asked page, by score descending, then ``doc_id``."""
+        scores = groups.scores
+        threshold = self.query.score_threshold
+        order = np.argsort(-scores, kind="stable")
+        if threshold is not None:
+            order = order[scores[order] >= threshold]
+        if len(order) > self.plan.want:
+            # Everything that ties with the last wanted document competes for its place by doc_id.
+            order = order[scores[order] >= scores[order[self.plan.want - 1]]]
+        ranked = []
+        for place in order.tolist():
+            segment = self.snapshot.segments[int(groups.segments[place])].segment
+            doc_no = int(segment.doc_nos[groups.docs[place]])
+            ranked.append(_Ranked(place, doc_no, read_document(transaction, doc_no).doc_id, float(scores[place])))
+        ranked.sort(key=lambda entry: (-entry.score, entry.doc_id))
+        return ranked[self.query.offset : self.plan.want]
+
+    def _hit(self, ranking: _Ranking, place: _Ranked, transaction: Transaction) -> Hit:
+        record = read_document(transaction, place.doc_no)
+        members = ranking.groups.members(place.group)
+        passages: tuple[PassageHit, ...] = ()
+        if self.query.passages:
+            text = read_text(transaction, place.doc_no)
+            passages = tuple(self._passage(ranking, member, text) for member in members[: self.query.passages].tolist())
+        return Hit(
+            doc_id=record.doc_id,
+            score=place.score,
+            title=record.title,
+            metadata=record.metadata,
+            passages=passages,
+            score_detail=self._detail(ranking, int(members[0])),
+        )
+
+    def _passage(self, ranking: _Ranking, member: int, text: str) -> PassageHit:
+        segment = self.snapshot.segments[int(ranking.candidates.segments[member])].segment
+        row = int(ranking.candidates.rows[member])
+        start, end = int(segment.starts[row]), int(segment.ends[row])
+        return PassageHit(text[start:end], start, end, float(ranking.fused[member]))
+
+    def _detail(self, ranking: _Ranking, member: int) -> ScoreDetail:
+        legs = self.plan.legs
+        scores = dict(zip(legs, ranking.candidates.scores[member].tolist(), strict=True))
+        return ScoreDetail(
+            dense=scores.get("dense"),
+            sparse=scores.get("sparse"),
+            bm25=scores.get("bm25"),
+            ranks={leg: rank for leg, rank in zip(legs, ranking.ranks[member].tolist(), strict=True) if rank},
+            weights=self.plan.weights,
+            terms=self._terms(ranking, member) if self.query.explain else (),
+        )
+
+    def _terms(self, ranking: _Ranking, member: int) -> tuple[TermContribution, ...]:
+        """The terms that the query and the passage share, greatest contribution first."""
+        segment = self.snapshot.segments[int(ranking.candidates.segments[member])].segment
+        row = int(ranking.candidates.rows[member])
+        lexical = [query for query in self.legs.values() if isinstance(query, LexicalQuery)]
+        terms = [term for query in lexical for term in query.contributions(segment, row)]
+        return tuple(sorted(terms, key=lambda term: (-term.contribution, term.term)))

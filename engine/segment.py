@@ -1,0 +1,232 @@
+"""What is a segment, and how is one made?
+
+A segment is an immutable set of document versions with everything that a search needs: one dense index, one sparse index a
+lexical leg, metadata columns, and the passages' positions. The head is made of small segments in memory; a sealed segment is
+the same thing in a folder, memory-mapped. All of it is derived from the store and can be rebuilt from it.
+
+    documents.npz   doc_nos uint64[n_docs] ascending, indptr int64[n_docs+1] (rows of each), starts, ends uint32[n_rows]
+    columns.msgpack metadata columns (engine.columns)
+    dense/ bm25/ sparse/   one folder a leg (index.dense, index.sparse)
+    manifest.json   size and hash of every file above (engine.storage.durable)
+
+A document's rows are consecutive and in text order. ``row`` is a passage's position in its segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.columns import Columns
+from engine.errors import CorruptData
+from engine.schema import CollectionSchema
+from engine.storage.durable import seal_folder, verify_folder
+from engine.storage.records import PassageBlock
+from index.bm25 import Bm25
+from index.dense import DenseIndex
+from index.errors import SearchIndexError
+from index.sparse import SparseIndex
+from index.sparse_rows import SparseRows
+
+# Below this many rows a scan of the prefix is as fast as a graph and costs nothing to build (benchmarks/search_speed.py).
+GRAPH_MIN_ROWS = 50_000
+BM25 = Bm25()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Document versions with their indexes.
+
+    Args:
+        name: the folder's name, "" in memory.
+        doc_nos: uint64[n_docs] ascending.
+        doc_indptr: int64[n_docs + 1]: document i has the rows doc_indptr[i] to doc_indptr[i + 1].
+        row_docs: int32[n_rows]: the document of each row.
+        starts, ends: uint32[n_rows]: the passage's characters in the document's text.
+        dense, bm25, sparse: the legs; None where the collection has no such leg.
+        columns: metadata by document.
+    """
+
+    name: str
+    doc_nos: np.ndarray
+    doc_indptr: np.ndarray
+    row_docs: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    dense: DenseIndex | None
+    bm25: SparseIndex
+    sparse: SparseIndex | None
+    columns: Columns
+
+    @property
+    def n_docs(self) -> int:
+        """The number of document versions, deleted ones included."""
+        return len(self.doc_nos)
+
+    @property
+    def n_rows(self) -> int:
+        """The number of passages, deleted ones included."""
+        return len(self.row_docs)
+
+    @staticmethod
+    def build(
+        schema: CollectionSchema,
+        doc_nos: Sequence[int],
+        metadata: Sequence[Mapping[str, object]],
+        blocks: Sequence[PassageBlock],
+    ) -> Segment:
+        """An in-memory segment of new document versions; one metadata object and one block each, at least one."""
+        block = PassageBlock.concat(list(blocks))
+        indptr = np.concatenate([[0], np.cumsum([b.n_passages for b in blocks])]).astype(np.int64)
+        return _assembled(schema, "", np.array(doc_nos, np.uint64), indptr, block, Columns.build(metadata), graph=False)
+
+    @staticmethod
+    def merge(schema: CollectionSchema, name: str, parts: Sequence[tuple[Segment, np.ndarray]]) -> Segment:
+        """One segment of the kept documents of several.
+
+        Args:
+            schema: the collection's.
+            name: of the new segment; "" keeps it in memory and without a graph.
+            parts: segments with bool[n_docs] of the documents to keep, at least one kept in all.
+        """
+        pieces = [_kept(segment, keep) for segment, keep in parts]
+        doc_nos = np.concatenate([piece[0] for piece in pieces])
+        lengths = np.concatenate([piece[1] for piece in pieces])
+        block = PassageBlock.concat([piece[2] for piece in pieces])
+        # Segments cover interleaved ranges after merges; rows must follow doc_nos, which are searched by bisection.
+        order = np.argsort(doc_nos, kind="stable")
+        if not np.array_equal(order, np.arange(len(order))):
+            block = _taken(block, _rows_in_order(lengths, order))
+        positions = np.empty(len(order), np.int64)
+        positions[order] = np.arange(len(order))
+        columns = Columns.concat(_renamed(parts, positions), len(order))
+        indptr = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
+        return _assembled(schema, name, doc_nos[order], indptr, block, columns, graph=bool(name))
+
+    def find(self, doc_nos: np.ndarray) -> np.ndarray:
+        """The positions of those ``doc_nos`` (uint64[m]) that are in this segment, as int64."""
+        at = np.searchsorted(self.doc_nos, doc_nos)
+        at = at[at < self.n_docs]
+        return at[np.isin(self.doc_nos[at], doc_nos)]
+
+    def save(self, folder: Path) -> None:
+        """Write the segment to ``folder``, durable when this returns."""
+        folder.mkdir(parents=True)
+        arrays = {"doc_nos": self.doc_nos, "indptr": self.doc_indptr, "starts": self.starts, "ends": self.ends}
+        np.savez(folder / "documents.npz", **arrays)  # type: ignore[arg-type]
+        self.columns.save(folder / "columns.msgpack")
+        for leg, part in (("dense", self.dense), ("bm25", self.bm25), ("sparse", self.sparse)):
+            if part is not None:
+                (folder / leg).mkdir()
+                part.save(folder / leg)
+        seal_folder(folder)
+
+    @staticmethod
+    def load(folder: Path, schema: CollectionSchema) -> Segment:
+        """Map a sealed segment.
+
+        Raises:
+            CorruptData: a file is missing or does not match its hash; the caller rebuilds from the store.
+        """
+        verify_folder(folder)
+        try:
+            return Segment._mapped(folder, schema)
+        except SearchIndexError as error:
+            raise CorruptData(str(folder), str(error)) from error
+
+    @staticmethod
+    def _mapped(folder: Path, schema: CollectionSchema) -> Segment:
+        with np.load(folder / "documents.npz", allow_pickle=False) as arrays:
+            doc_nos, indptr, starts, ends = (arrays[name] for name in ("doc_nos", "indptr", "starts", "ends"))
+        return Segment(
+            folder.name,
+            doc_nos,
+            indptr,
+            _row_docs(indptr),
+            starts,
+            ends,
+            DenseIndex.load(folder / "dense") if schema.dim else None,
+            SparseIndex.load(folder / "bm25"),
+            SparseIndex.load(folder / "sparse") if schema.sparse else None,
+            Columns.load(folder / "columns.msgpack"),
+        )
+
+
+def _assembled(
+    schema: CollectionSchema,
+    name: str,
+    doc_nos: np.ndarray,
+    indptr: np.ndarray,
+    block: PassageBlock,
+    columns: Columns,
+    *,
+    graph: bool,
+) -> Segment:
+    lengths = block.terms.values.sum()
+    avg_len = max(1.0, float(lengths) / max(1, block.n_passages))
+    return Segment(
+        name,
+        doc_nos,
+        indptr,
+        _row_docs(indptr),
+        np.ascontiguousarray(block.starts, np.uint32),
+        np.ascontiguousarray(block.ends, np.uint32),
+        _dense(schema, block.dense, graph) if schema.dim else None,
+        SparseIndex.build(block.terms, bm25=BM25, avg_len=avg_len),
+        None if block.sparse is None else SparseIndex.build(block.sparse),
+        columns,
+    )
+
+
+def _dense(schema: CollectionSchema, vectors: np.ndarray, graph: bool) -> DenseIndex:
+    kind = schema.dense_kind
+    if not graph:
+        kind = "flat"
+    elif kind == "auto":
+        kind = "hnsw" if len(vectors) >= GRAPH_MIN_ROWS else "flat"
+    vectors = np.ascontiguousarray(vectors, np.float16)
+    return DenseIndex.build(vectors, kind=kind, coarse_dim=schema.coarse_dim, rotate=schema.rotate)
+
+
+def _row_docs(indptr: np.ndarray) -> np.ndarray:
+    return np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
+
+
+def _kept(segment: Segment, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray, PassageBlock]:
+    """The kept documents' doc_nos, passages a document, and rows."""
+    rows = np.flatnonzero(keep[segment.row_docs])
+    n = segment.n_rows
+    # Passage keys live in the store only: nothing that a search does needs them.
+    keys = np.empty((n, 0), np.uint8)
+    dense = np.empty((n, 0), np.float16) if segment.dense is None else segment.dense.vectors
+    sparse = None if segment.sparse is None else segment.sparse.rows()
+    block = PassageBlock(segment.starts, segment.ends, keys, dense, segment.bm25.rows(), sparse)
+    return segment.doc_nos[keep], np.diff(segment.doc_indptr)[keep], block if len(rows) == n else _taken(block, rows)
+
+
+def _taken(block: PassageBlock, rows: np.ndarray) -> PassageBlock:
+    taken: SparseRows | None = None if block.sparse is None else block.sparse.take(rows)
+    return PassageBlock(
+        block.starts[rows], block.ends[rows], block.keys[rows], block.dense[rows], block.terms.take(rows), taken
+    )
+
+
+def _rows_in_order(lengths: np.ndarray, order: np.ndarray) -> np.ndarray:
+    firsts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
+    steps = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths[order]) - lengths[order], lengths[order])
+    return np.repeat(firsts[order], lengths[order]) + steps
+
+
+def _renamed(parts: Sequence[tuple[Segment, np.ndarray]], positions: np.ndarray) -> list[tuple[Columns, np.ndarray]]:
+    """Each part's columns with its documents' final positions, -1 for dropped ones."""
+    renamed, offset = [], 0
+    for segment, keep in parts:
+        final = np.full(segment.n_docs, -1, np.int64)
+        count = int(keep.sum())
+        final[keep] = positions[offset : offset + count]
+        offset += count
+        renamed.append((segment.columns, final))
+    return renamed

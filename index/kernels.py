@@ -1,0 +1,244 @@
+"""The compiled loops: what they take and give is plain arrays and tuples of arrays.
+
+Every kernel is serial, releases the GIL and is cached on disk by numba; threads come from whoever serves requests.
+(``parallel=True`` under a threaded server aborts the process with numba's default threading layer.) ``py_func`` of each
+is the same function uncompiled: the tests run both. The kernels of the inverted index are in ``index/sparse_kernels.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+from index.arrays import Bits, Codes, Floats, Mask, Real, Rows, Terms
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compile on first call with these argument types, release the GIL while running, keep the code on disk."""
+    return cast(Function, njit(nogil=True, cache=True)(function))
+
+
+def fast_kernel(function: Function) -> Function:
+    """As ``kernel``, with sums that the compiler may reorder (needed to use SIMD); inputs must be finite."""
+    return cast(Function, njit(nogil=True, cache=True, fastmath=True)(function))
+
+
+@kernel
+def worse(score: Real, row: int, other_score: Real, other_row: int) -> bool:
+    """Whether (score, row) ranks after the other: a lesser score, or the same score and a greater row."""
+    return bool(score < other_score or (score == other_score and row > other_row))
+
+
+@kernel
+def offer(scores: Floats, rows: Rows, size: int, score: Real, row: int) -> int:
+    """Put (score, row) into the heap of the best; the worst is on top, at 0.
+
+    Args:
+        scores: float32[k], heap storage, changed.
+        rows: int64[k], heap storage, changed.
+        size: how many places are filled.
+        score: of the newcomer.
+        row: of the newcomer.
+
+    Returns:
+        How many places are filled now.
+    """
+    k = scores.size
+    if size < k:
+        place = size
+        size += 1
+        while place > 0:
+            parent = (place - 1) >> 1
+            if not worse(score, row, scores[parent], rows[parent]):
+                break
+            scores[place] = scores[parent]
+            rows[place] = rows[parent]
+            place = parent
+    else:
+        if k == 0 or not worse(scores[0], rows[0], score, row):
+            return size
+        place = 0
+        while True:
+            child = 2 * place + 1
+            if child >= size:
+                break
+            if child + 1 < size and worse(scores[child + 1], rows[child + 1], scores[child], rows[child]):
+                child += 1
+            if not worse(scores[child], rows[child], score, row):
+                break
+            scores[place] = scores[child]
+            rows[place] = rows[child]
+            place = child
+    scores[place] = score
+    rows[place] = row
+    return size
+
+
+@kernel
+def count_terms(indptr: Rows, hashes: Terms) -> tuple[Rows, Terms, Floats]:
+    """Sort the terms of each row and count repeats.
+
+    Args:
+        indptr: int64[n + 1] into ``hashes``.
+        hashes: uint64[nnz], in any order within a row; not changed.
+
+    Returns:
+        indptr int64[n + 1], terms uint64[unique], counts float32[unique].
+    """
+    n = indptr.size - 1
+    out_indptr = np.zeros(n + 1, np.int64)
+    terms = np.empty(hashes.size, np.uint64)
+    counts = np.empty(hashes.size, np.float32)
+    filled = 0
+    for row in range(n):
+        ordered = np.sort(hashes[indptr[row] : indptr[row + 1]])
+        for i in range(ordered.size):
+            if i > 0 and ordered[i] == ordered[i - 1]:
+                counts[filled - 1] += np.float32(1.0)
+            else:
+                terms[filled] = ordered[i]
+                counts[filled] = np.float32(1.0)
+                filled += 1
+        out_indptr[row + 1] = filled
+    return out_indptr, terms[:filled].copy(), counts[:filled].copy()
+
+
+def _bitcast(_typing_context: object, _bits: object) -> tuple[object, object]:
+    """What numba compiles ``float_of_bits`` to: one LLVM bitcast."""
+
+    def generate(context: Any, builder: Any, _signature: object, arguments: Any) -> object:  # noqa: ANN401
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.uint32), generate
+
+
+# The float32 that has the given 32 bits; only inside kernels.
+float_of_bits = cast(Callable[[np.uint32], np.float32], intrinsic(_bitcast))
+
+
+@fast_kernel
+def half_dots(bits: Bits, query: Floats, rows: Rows) -> Floats:
+    """Dot products of stored float16 rows with a query, in float32: the same bits for a row in whatever company.
+
+    Args:
+        bits: uint16[n, dim], the bit patterns of the float16 values (numba has no float16 on CPUs).
+        query: float32[dim].
+        rows: int64[m].
+
+    Returns:
+        float32[m].
+    """
+    scores = np.empty(rows.size, np.float32)
+    for i in range(rows.size):
+        scores[i] = _half_dot(bits[rows[i]], query)
+    return scores
+
+
+@fast_kernel
+def _half_dot(bits: Bits, query: Floats) -> np.float32:
+    """The dot product of one float16 row with a query."""
+    total = np.float32(0.0)
+    for j in range(query.size):
+        half = np.uint32(bits[j])
+        # Sign, exponent and fraction move to their float32 places; 2^112 makes up for the two exponent biases.
+        moved = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | ((half & np.uint32(0x8000)) << np.uint32(16))
+        total += float_of_bits(np.uint32(moved)) * np.float32(2.0**112) * query[j]
+    return total
+
+
+@kernel
+def half_scan(bits: Bits, query: Floats, k: int, allow: Mask) -> tuple[Floats, Rows]:
+    """The ``k`` best float16 rows by exact dot product, in no order.
+
+    Args:
+        bits: uint16[n, dim], the bit patterns of the float16 values.
+        query: float32[dim].
+        k: at least 1.
+        allow: bool[n], or empty for all rows.
+
+    Returns:
+        scores float32[<= k], rows int64[<= k].
+    """
+    scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
+    size = 0
+    for row in range(bits.shape[0]):
+        if allow.size == 0 or allow[row]:
+            score = _half_dot(bits[row], query)
+            if size < k or score > scores[0]:  # an equal score of a later row ranks after
+                size = offer(scores, rows, size, score, row)
+    return scores[:size], rows[:size]
+
+
+@fast_kernel
+def coarse_scores(codes: Codes, scales: Floats, query: Floats, out: Floats) -> None:
+    """Approximate dot products of 8-bit prefixes with a query.
+
+    Args:
+        codes: int8[n_blocks, coarse_dim, lanes], coarse_dim a multiple of 4: neighbouring rows lie side by side, so that
+            SIMD lanes are rows and no sum runs across lanes.
+        scales: float32[n_blocks, lanes], what a step of the row's code is worth.
+        query: float32[coarse_dim].
+        out: float32[n_blocks, lanes], overwritten.
+    """
+    lanes = codes.shape[2]
+    sums = np.empty(lanes, np.float32)
+    for block in range(codes.shape[0]):
+        part = codes[block]
+        sums[:] = np.float32(0.0)
+        for j in range(0, codes.shape[1], 4):  # four at a time: a quarter of the loads and stores of the sums
+            q0, q1, q2, q3 = query[j], query[j + 1], query[j + 2], query[j + 3]
+            for lane in range(lanes):
+                sums[lane] += (
+                    np.float32(part[j, lane]) * q0
+                    + np.float32(part[j + 1, lane]) * q1
+                    + np.float32(part[j + 2, lane]) * q2
+                    + np.float32(part[j + 3, lane]) * q3
+                )
+        for lane in range(lanes):
+            out[block, lane] = sums[lane] * scales[block, lane]
+
+
+BLOCK = 64  # values looked at together: one SIMD comparison loop tells whether any of them matters
+
+
+@kernel
+def any_reaches(values: Floats, start: int, end: int, cut: Real) -> bool:
+    """Whether any of values[start:end] is at least ``cut``; without branches, so that it becomes SIMD code."""
+    reached = 0
+    for i in range(start, end):
+        reached += values[i] >= cut
+    return reached > 0
+
+
+@kernel
+def greatest(values: Floats, first: int, allow: Mask, k: int, cut: Real) -> Rows:
+    """The places of the ``k`` greatest values that are at least ``cut``, in no order.
+
+    Args:
+        values: float32[n].
+        first: the row of values[0].
+        allow: bool[n_rows] by row, or empty for all rows.
+        k: at least 1.
+        cut: Real32.
+
+    Returns:
+        int64[<= k].
+    """
+    scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
+    size = 0
+    for start in range(0, values.size, BLOCK):
+        end = min(start + BLOCK, values.size)
+        if not any_reaches(values, start, end, cut):
+            continue
+        for i in range(start, end):
+            if values[i] >= cut and (allow.size == 0 or allow[first + i]):
+                size = offer(scores, rows, size, values[i], i)
+                if size == k:
+                    cut = scores[0]
+    return rows[:size]

@@ -1,0 +1,336 @@
+"""How is one sparse leg of one immutable segment stored and searched?
+
+The same inverted index serves BM25 (terms are hashes, values are counts) and learned sparse vectors (terms are vocabulary
+ids, values are weights). It has two halves: postings in windows, with 8-bit impacts rounded up, find candidates; a
+forward index scores them exactly. A search is exact (see ``index/sparse_kernels.py``) unless asked not to be.
+
+The folder that ``save`` writes, format version 1 (``n`` rows, ``V`` terms, ``B`` blocks, ``nnz`` stored values):
+
+    sparse.json          version, window, BM25 constants and mean length (null for learned vectors)
+    vocabulary.npy       uint64[V], ascending; a term's place is its ordinal
+    doc_freq.npy         int64[V], rows that hold the term
+    term_max.npy         float32[V], the term's greatest impact
+    forward_*.npy        indptr int64[n + 1], ordinals uint32[nnz], values float32[nnz], lengths float32[n]
+    postings_*.npy       window_ptr int64[W + 1], block_terms uint32[B], block_ptr int64[B + 1], block_max float32[B],
+                         locals uint16[nnz], impacts uint8[nnz]
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from index import sparse_kernels
+from index.arrays import (
+    Doubles,
+    Floats,
+    Mask,
+    Ordinals,
+    Rows,
+    Terms,
+    freeze,
+    load_array,
+    load_facts,
+    save_array,
+    save_facts,
+)
+from index.bm25 import Bm25
+from index.errors import CorruptIndexFile, InvalidIndexInput
+from index.hits import Hits
+from index.postings import Forward, Postings, Weighting, build_forward, build_postings
+from index.sparse_rows import SparseQuery, SparseRows
+
+FORMAT_VERSION = 1
+WINDOW = 65_536  # what a uint16 local row can name; 256 KiB of float32 sums stay in the second-level cache
+FEW_ALLOWED = 1_000  # so few allowed rows are scored one by one: cheaper than walking postings of all rows
+APPROXIMATE_MASS = 0.9  # the part of the query's greatest reachable score whose terms an approximate search walks
+APPROXIMATE_DEPTH = 4  # candidates that an approximate search scores exactly, as a multiple of k
+
+_NO_MASK = freeze(np.empty(0, np.bool_))
+
+
+@dataclass(frozen=True, slots=True)
+class _Statistics:
+    """Per term: vocabulary uint64[V] ascending, doc_freq int64[V], term_max float32[V]."""
+
+    vocabulary: Terms
+    doc_freq: Rows
+    term_max: Floats
+
+
+class SparseIndex:
+    """One sparse leg of one segment; immutable, safe to search from many threads.
+
+    Attributes:
+        n_rows: rows of the segment.
+        lengths: float32[n_rows], the sum of each row's values (BM25: its length in terms); read-only.
+        bm25: the constants when values are term counts; None when they are learned weights.
+        avg_len: the mean length that the postings' impacts were made with; 1.0 for learned weights.
+        window: rows a window.
+    """
+
+    def __init__(self, forward: Forward, postings: Postings, statistics: _Statistics, setting: _Setting) -> None:
+        """Keep the given arrays; use ``build`` or ``load``."""
+        self._forward = forward
+        self._postings = postings
+        self._statistics = statistics
+        self._room = threading.local()
+        self.n_rows = int(forward.indptr.size) - 1
+        self.lengths = forward.lengths
+        self.bm25 = setting.bm25
+        self.avg_len = setting.avg_len
+        self.window = setting.window
+
+    @classmethod
+    def build(
+        cls, rows: SparseRows, *, bm25: Bm25 | None = None, avg_len: float | None = None, window: int = WINDOW
+    ) -> SparseIndex:
+        """Index ``rows``. O(nnz) plus sorting the vocabulary.
+
+        Args:
+            rows: kept only as copies; values above zero.
+            bm25: the constants when values are term counts; None: scores are plain dot products.
+            avg_len: BM25 only: the collection's mean length now. None: the mean over ``rows``.
+            window: rows a window, 1 to 65,536; smaller ones are for tests.
+
+        Raises:
+            InvalidIndexInput: a value is not finite and above zero, ``avg_len`` is not above zero, or the window is out
+                of range.
+        """
+        if not 1 <= window <= WINDOW:
+            raise InvalidIndexInput("window", f"it is {window}, but must lie between 1 and {WINDOW}.")
+        if not (np.isfinite(rows.values).all() and (rows.values > 0.0).all()):
+            raise InvalidIndexInput("rows", "a value is not a finite number above zero. Drop such terms.")
+        setting = _Setting.of(rows, bm25, avg_len, window)
+        forward, vocabulary = build_forward(rows)
+        postings, doc_freq, term_max = build_postings(forward, setting.weighting(None), vocabulary.size, window)
+        return cls(forward, postings, _Statistics(vocabulary, doc_freq, term_max), setting)
+
+    def save(self, folder: Path) -> None:
+        """Write the index into an existing folder; see the module for the files."""
+        facts: dict[str, Any] = {"version": FORMAT_VERSION, "window": self.window, "avg_len": self.avg_len}
+        facts["bm25"] = None if self.bm25 is None else {"k1": self.bm25.k1, "b": self.bm25.b}
+        for name in ("vocabulary", "doc_freq", "term_max"):
+            save_array(folder, name, getattr(self._statistics, name))
+        for name in Forward._fields:
+            save_array(folder, f"forward_{name}", getattr(self._forward, name))
+        for name in Postings._fields:
+            save_array(folder, f"postings_{name}", getattr(self._postings, name))
+        save_facts(folder / "sparse.json", facts)
+
+    @classmethod
+    def load(cls, folder: Path) -> SparseIndex:
+        """Map what ``save`` wrote; nothing is read before a search needs it.
+
+        Raises:
+            CorruptIndexFile: a file is missing, unreadable, or of another version; rebuild the segment.
+        """
+        path = folder / "sparse.json"
+        facts = load_facts(path, FORMAT_VERSION)
+        try:
+            bm25 = None if facts["bm25"] is None else Bm25(float(facts["bm25"]["k1"]), float(facts["bm25"]["b"]))
+            setting = _Setting(bm25, float(facts["avg_len"]), int(facts["window"]))
+        except (KeyError, TypeError, ValueError, InvalidIndexInput) as error:
+            raise CorruptIndexFile(path, f"a field is missing or wrong ({error})") from error
+        forward = Forward(*(load_array(folder, f"forward_{name}") for name in Forward._fields))
+        postings = Postings(*(load_array(folder, f"postings_{name}") for name in Postings._fields))
+        statistics = _Statistics(*(load_array(folder, name) for name in ("vocabulary", "doc_freq", "term_max")))
+        return cls(forward, postings, statistics, setting)
+
+    def rows(self) -> SparseRows:
+        """The rows as they were indexed: views, except for the terms (a copy, O(nnz))."""
+        terms = self._statistics.vocabulary[self._forward.ordinals]
+        return SparseRows(self._forward.indptr, terms, self._forward.values)
+
+    def doc_freq(self, terms: Terms, deleted: Mask | None = None) -> Rows:
+        """How many rows hold each term.
+
+        Args:
+            terms: uint64[m], ascending.
+            deleted: bool[n_rows]; rows marked True do not count.
+
+        Returns:
+            int64[m].
+        """
+        known, ordinals = self._ordinals(terms)
+        counts = np.zeros(terms.size, np.int64)
+        counts[known] = self._statistics.doc_freq[ordinals]
+        if deleted is None or ordinals.size == 0:
+            return counts
+        gone = np.flatnonzero(deleted)
+        if gone.size == 0:
+            return counts
+        # A look into a deleted row costs as much as some ten postings.
+        if 10 * gone.size * ordinals.size < int(counts.sum()):
+            counts[known] -= sparse_kernels.deleted_counts(self._forward, ordinals, gone)
+        else:
+            counts[known] = sparse_kernels.live_counts(self._postings, ordinals, freeze(deleted), self.window)
+        return counts
+
+    def max_weights(self, terms: Terms) -> Floats:
+        """The greatest value that any row has for each term (BM25: the greatest term part); 0 where no row has it.
+
+        Args:
+            terms: uint64[m].
+
+        Returns:
+            float32[m].
+        """
+        known, ordinals = self._ordinals(terms)
+        greatest = np.zeros(terms.size, np.float32)
+        greatest[known] = self._statistics.term_max[ordinals]
+        return greatest
+
+    def search(
+        self,
+        query: SparseQuery,
+        k: int,
+        *,
+        allow: Mask | None = None,
+        avg_len: float | None = None,
+        approximate: bool = False,
+    ) -> Hits:
+        """The ``k`` best rows with a score above 0.
+
+        Args:
+            query: terms the index does not know are ignored.
+            k: fewer come back when fewer rows match.
+            allow: bool[n_rows]; only rows marked True may come back. None: all rows.
+            avg_len: BM25 only: the collection's mean length now. None: as at build.
+            approximate: walk only the terms that make up most of what the query can reach. The scores of what is found
+                stay exact; of the exact ten best, at least 0.95 are found on average.
+        """
+        ordinals, weights = self._resolve(query)
+        k = min(k, self.n_rows)
+        if k <= 0 or ordinals.size == 0:
+            return Hits.none()
+        if allow is not None:
+            allowed = np.flatnonzero(allow)
+            if allowed.size <= FEW_ALLOWED:
+                return self._best(allowed, ordinals, weights, k, avg_len)
+        mask = _NO_MASK if allow is None else freeze(allow)
+        if approximate:
+            strong, strong_weights = self._strongest(ordinals, weights)
+            depth = min(self.n_rows, APPROXIMATE_DEPTH * k)
+            found = self._walk(strong, strong_weights, depth, mask, avg_len)
+            return self._best(found.rows, ordinals, weights, k, avg_len)
+        return self._walk(ordinals, weights, k, mask, avg_len)
+
+    def score(self, query: SparseQuery, rows: Rows, *, avg_len: float | None = None) -> Floats:
+        """The exact score of each of ``rows``; 0 where nothing matches.
+
+        Args:
+            query: terms the index does not know are ignored.
+            rows: int64[m].
+            avg_len: BM25 only: the collection's mean length now. None: as at build.
+
+        Returns:
+            float32[m], the same bits that ``search`` gives for these rows.
+        """
+        ordinals, weights = self._resolve(query)
+        return self._score(np.array(rows, np.int64), ordinals, weights, avg_len)
+
+    def contributions(self, query: SparseQuery, row: int, *, avg_len: float | None = None) -> Floats:
+        """What each term of the query adds to the score of ``row``.
+
+        Returns:
+            float32[query.terms.size]; 0 for terms the row lacks.
+        """
+        known, ordinals = self._ordinals(query.terms)
+        rows = np.array([row], np.int64)
+        added = np.zeros(query.terms.size, np.float32)
+        for place, ordinal in zip(np.flatnonzero(known), ordinals, strict=True):
+            weight = query.weights[place : place + 1].astype(np.float64)
+            added[place] = self._score(rows, np.array([ordinal], np.uint32), weight, avg_len)[0]
+        return added
+
+    def _ordinals(self, terms: Terms) -> tuple[Mask, Ordinals]:
+        """Which terms the vocabulary holds, bool[m], and the ordinals of those."""
+        vocabulary = self._statistics.vocabulary
+        if vocabulary.size == 0:
+            return np.zeros(terms.size, np.bool_), np.empty(0, np.uint32)
+        places = np.minimum(np.searchsorted(vocabulary, terms), vocabulary.size - 1)
+        known = vocabulary[places] == terms
+        return known, places[known].astype(np.uint32)
+
+    def _resolve(self, query: SparseQuery) -> tuple[Ordinals, Doubles]:
+        """The query's known terms as ordinals, with their weights in float64."""
+        known, ordinals = self._ordinals(query.terms)
+        return ordinals, query.weights[known].astype(np.float64)
+
+    def _weighting(self, avg_len: float | None) -> Weighting:
+        return _Setting(self.bm25, self.avg_len, self.window).weighting(avg_len)
+
+    def _score(self, rows: Rows, ordinals: Ordinals, weights: Doubles, avg_len: float | None) -> Floats:
+        return sparse_kernels.score_rows(self._forward, rows, ordinals, weights, self._weighting(avg_len))
+
+    def _best(self, rows: Rows, ordinals: Ordinals, weights: Doubles, k: int, avg_len: float | None) -> Hits:
+        """The best of the given rows, scored one by one."""
+        scores = self._score(rows, ordinals, weights, avg_len)
+        matching = scores > 0.0
+        return Hits.best(rows[matching], scores[matching], k)
+
+    def _walk(self, ordinals: Ordinals, weights: Doubles, k: int, allow: Mask, avg_len: float | None) -> Hits:
+        """The exact best rows, by the postings."""
+        weighting = self._weighting(avg_len)
+        # Sums of m float32 products err by less than (m + 8) half-units in the last place, relatively. A greater mean
+        # length lowers a term's norm at most by the factor of the means, so it raises the term part at most by that.
+        slack = max(1.0, weighting.avg_len / self.avg_len) * (1.0 + (ordinals.size + 8) * 2.0**-23)
+        query = (ordinals, weights)
+        scores, rows = sparse_kernels.search(
+            self._postings, self._forward, query, weighting, slack, allow, k, self._scratch()
+        )
+        return Hits.best(rows, scores, k)
+
+    def _scratch(self) -> Floats:
+        """This thread's float32[window]; allocated once a thread."""
+        room: Floats | None = getattr(self._room, "sums", None)
+        if room is None:
+            room = self._room.sums = np.empty(min(self.window, max(1, self.n_rows)), np.float32)
+        return room
+
+    def _strongest(self, ordinals: Ordinals, weights: Doubles) -> tuple[Ordinals, Doubles]:
+        """The terms with the greatest reach that together make up ``APPROXIMATE_MASS`` of the query's reach."""
+        reach = weights * self._statistics.term_max[ordinals]
+        order = np.argsort(-reach, kind="stable")
+        before = np.cumsum(reach[order]) - reach[order]
+        kept = np.sort(order[before < APPROXIMATE_MASS * reach.sum()])
+        return ordinals[kept], weights[kept]
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What an index was built with."""
+
+    bm25: Bm25 | None
+    avg_len: float
+    window: int
+
+    @classmethod
+    def of(cls, rows: SparseRows, bm25: Bm25 | None, avg_len: float | None, window: int) -> _Setting:
+        """Fill in the mean length over ``rows`` where none is given."""
+        if bm25 is None:
+            return cls(None, 1.0, window)
+        mean = float(rows.values.sum(dtype=np.float64)) / max(1, rows.n_rows) if avg_len is None else float(avg_len)
+        if avg_len is None and mean == 0.0:
+            mean = 1.0  # no text at all: any length will do
+        setting = cls(bm25, mean, window)
+        setting.weighting(None)
+        return setting
+
+    def weighting(self, avg_len: float | None) -> Weighting:
+        """The kernels' form of it, with the mean length of today when one is given.
+
+        Raises:
+            InvalidIndexInput: the mean length is not a number above zero.
+        """
+        if self.bm25 is None:
+            return Weighting(False, 0.0, 0.0, 1.0)
+        mean = self.avg_len if avg_len is None else float(avg_len)
+        if not 0.0 < mean < float("inf"):
+            raise InvalidIndexInput("avg_len", f"it is {mean}, but must be a number above zero.")
+        return Weighting(True, float(self.bm25.k1), float(self.bm25.b), mean)

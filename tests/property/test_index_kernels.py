@@ -1,0 +1,101 @@
+"""Laws of the compiled loops; each is run as Python and compiled."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index import kernels, postings
+from tests.support.index_data import naive_best
+
+CASES = settings(deadline=None, max_examples=40)
+FORMS = pytest.mark.parametrize("form", ["python", "compiled"])
+
+
+def form_of(function, form):
+    return function.py_func if form == "python" else function
+
+
+@FORMS
+@CASES
+@given(scores=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.75, 2.0]), max_size=40), k=st.integers(0, 8))
+def test_heap_keeps_the_best_in_ranking_order(form, scores, k):
+    offer = form_of(kernels.offer, form)
+    heap, rows, size = np.empty(k, np.float32), np.empty(k, np.int64), 0
+    for row in np.random.default_rng(0).permutation(len(scores)):
+        size = offer(heap, rows, size, np.float32(scores[row]), int(row))
+    best = naive_best(np.array(scores, np.float32), k)
+    assert sorted(rows[:size].tolist()) == sorted(best.rows.tolist())
+
+
+@FORMS
+@CASES
+@given(rows=st.lists(st.lists(st.integers(0, 5), max_size=12), max_size=6))
+def test_count_terms_counts_repeats(form, rows):
+    indptr = np.cumsum([0] + [len(row) for row in rows])
+    hashes = np.array([term for row in rows for term in row], np.uint64)
+    out_indptr, terms, counts = form_of(kernels.count_terms, form)(indptr, hashes)
+    for i, row in enumerate(rows):
+        part = slice(out_indptr[i], out_indptr[i + 1])
+        assert dict(zip(terms[part].tolist(), counts[part].tolist(), strict=True)) == {t: row.count(t) for t in row}
+        assert sorted(set(row)) == terms[part].tolist()
+
+
+@FORMS
+@CASES
+@given(
+    values=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=200), k=st.integers(1, 9), seed=st.integers(0, 99)
+)
+def test_greatest_finds_the_greatest_values(form, values, k, seed):
+    array = np.array(values, np.float32)
+    allow = np.random.default_rng(seed).random(array.size) < 0.7
+    found = form_of(kernels.greatest, form)(array, 0, allow, k, np.float32(0.1))
+    expected = np.sort(array[allow & (array > 0.1)])[::-1][:k]
+    assert np.array_equal(np.sort(array[found])[::-1], expected)
+    assert allow[found].all()
+
+
+@FORMS
+@CASES
+@given(terms=st.lists(st.integers(0, 2**64 - 1), max_size=300))
+def test_ordinals_name_equal_terms_equally(form, terms):
+    array = np.array(terms, np.uint64)
+    array.flags.writeable = False
+    distinct, numbers = form_of(postings.assign_ordinals, form)(array)
+    assert sorted(distinct.tolist()) == sorted(set(terms))
+    assert np.array_equal(distinct[numbers], array)
+
+
+def test_hash_table_grows_past_its_first_capacity():
+    terms = np.random.default_rng(0).integers(0, 2**63, 5_000).astype(np.uint64)
+    terms.flags.writeable = False
+    distinct, numbers = postings.assign_ordinals(terms)
+    assert distinct.size == np.unique(terms).size
+    assert np.array_equal(distinct[numbers], terms)
+
+
+@CASES
+@given(st.integers(0, 2**32 - 1), st.integers(1, 70))
+def test_half_dots_read_every_finite_float16(seed, dim):
+    rng = np.random.default_rng(seed)
+    bits = rng.integers(0, 2**16, (9, dim)).astype(np.uint16)
+    bits[(bits & 0x7C00) == 0x7C00] = 0x0001  # infinities and NaN become the least denormal
+    query = rng.standard_normal(dim).astype(np.float32)
+    expected = bits.view(np.float16).astype(np.float64) @ query.astype(np.float64)
+    size = np.abs(bits.view(np.float16).astype(np.float64)) @ np.abs(query.astype(np.float64))
+    rows = np.arange(9)
+    found = kernels.half_dots(bits, query, rows)
+    assert np.all(np.abs(found - expected) <= 1e-5 * size + 1e-30)
+    assert np.array_equal(found, kernels.half_dots.py_func(bits, query, rows))
+    assert np.array_equal(found[[4, 2]], kernels.half_dots(bits, query, np.array([4, 2])))
+
+
+@FORMS
+def test_coarse_scores_are_scaled_dot_products(form):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-127, 128, (3, 8, 64)).astype(np.int8)
+    scales, query = rng.random((3, 64)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
+    out = np.empty((3, 64), np.float32)
+    form_of(kernels.coarse_scores, form)(codes, scales, query, out)
+    expected = np.einsum("bdl,d->bl", codes.astype(np.float64), query.astype(np.float64)) * scales
+    assert np.allclose(out, expected, rtol=1e-4, atol=1e-3)

@@ -1,0 +1,109 @@
+"""Laws of the sparse index: it equals the obvious computation, whatever the rows, the windows, the filter and the mean."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index import sparse
+from index.bm25 import Bm25
+from index.sparse import SparseIndex
+from index.sparse_rows import SparseRows
+from tests.support.index_data import naive_best, naive_sparse_scores, random_query, random_rows, same_hits
+
+SEEDS = st.integers(0, 2**32 - 1)
+CASES = settings(deadline=None, max_examples=60)
+
+
+def build(rows, counts, window, avg_len=None):
+    return SparseIndex.build(rows, bm25=Bm25() if counts else None, avg_len=avg_len, window=window)
+
+
+@CASES
+@given(SEEDS, st.integers(0, 150), st.booleans(), st.integers(1, 64), st.integers(1, 40), st.booleans(), st.booleans())
+def test_search_equals_scoring_every_row(seed, n_rows, counts, window, k, filtered, by_postings):
+    rows, query = random_rows(seed, n_rows, counts=counts), random_query(seed + 1)
+    rng = np.random.default_rng(seed + 2)
+    allow = rng.random(n_rows) < rng.random() if filtered else None
+    index = build(rows, counts, window)
+    avg_len = index.avg_len * rng.choice([0.5, 1.0, 3.0]) if rng.random() < 0.5 else None
+    expected = naive_sparse_scores(rows, query, index.bm25, index.avg_len if avg_len is None else avg_len)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse, "FEW_ALLOWED", -1 if by_postings else sparse.FEW_ALLOWED)
+        found = index.search(query, k, allow=allow, avg_len=avg_len)
+    assert same_hits(found, naive_best(expected, k, allow, above=0.0))
+
+
+@CASES
+@given(SEEDS, st.integers(1, 80), st.booleans())
+def test_score_and_contributions_equal_the_loop(seed, n_rows, counts):
+    rows, query = random_rows(seed, n_rows, counts=counts), random_query(seed + 1)
+    index = build(rows, counts, 16)
+    expected = naive_sparse_scores(rows, query, index.bm25, index.avg_len)
+    asked = np.random.default_rng(seed).integers(0, n_rows, 20)
+    assert np.array_equal(index.score(query, asked), expected[asked])
+    for row in asked[:3]:
+        added = index.contributions(query, int(row))
+        assert added.shape == query.terms.shape
+        assert added.sum() == pytest.approx(expected[row], rel=1e-5, abs=1e-6)
+
+
+@CASES
+@given(SEEDS, st.integers(0, 80), st.floats(0.0, 1.0))
+def test_doc_freq_counts_live_rows(seed, n_rows, deleted_part):
+    rows, query = random_rows(seed, n_rows), random_query(seed + 1)
+    deleted = np.random.default_rng(seed).random(n_rows) < deleted_part
+    index = build(rows, False, 16)
+    held = [[term in rows.row(i)[0] for i in range(n_rows)] for term in query.terms]
+    counted = [sum(in_row and not gone for in_row, gone in zip(row, deleted, strict=True)) for row in held]
+    assert index.doc_freq(query.terms, deleted).tolist() == counted
+    assert index.doc_freq(query.terms).tolist() == [sum(row) for row in held]
+
+
+@CASES
+@given(SEEDS, st.integers(0, 80), st.booleans())
+def test_rows_come_back_as_they_were(seed, n_rows, counts):
+    rows = random_rows(seed, n_rows, counts=counts)
+    back = build(rows, counts, 16).rows()
+    for name in ("indptr", "terms", "values"):
+        assert np.array_equal(getattr(back, name), getattr(rows, name))
+
+
+@CASES
+@given(SEEDS, st.integers(1, 80))
+def test_max_weights_bound_every_value(seed, n_rows):
+    rows = random_rows(seed, n_rows)
+    greatest = build(rows, False, 16).max_weights(np.arange(70, dtype=np.uint64))
+    for term in range(70):
+        values = rows.values[rows.terms == term]
+        assert greatest[term] == (values.max() if values.size else 0.0)
+
+
+@CASES
+@given(SEEDS, st.lists(st.integers(0, 12), max_size=4))
+def test_concat_and_take_undo_each_other(seed, sizes):
+    parts = [random_rows(seed + i, size) for i, size in enumerate(sizes)]
+    whole = SparseRows.concat(parts)
+    assert whole.n_rows == sum(sizes)
+    start = 0
+    for part in parts:
+        back = whole.take(np.arange(start, start + part.n_rows))
+        start += part.n_rows
+        for name in ("indptr", "terms", "values"):
+            assert np.array_equal(getattr(back, name), getattr(part, name))
+
+
+@CASES
+@given(SEEDS)
+def test_impacts_bound_the_true_values(seed):
+    rows = random_rows(seed, 60, counts=True)
+    index = build(rows, True, 7)
+    postings, forward = index._postings, index._forward
+    for w in range(postings.window_ptr.size - 1):
+        for block in range(postings.window_ptr[w], postings.window_ptr[w + 1]):
+            for j in range(postings.block_ptr[block], postings.block_ptr[block + 1]):
+                row = w * 7 + int(postings.locals[j])
+                held = slice(forward.indptr[row], forward.indptr[row + 1])
+                tf = forward.values[held][forward.ordinals[held] == postings.block_terms[block]]
+                true = index.bm25.tf_part(tf, forward.lengths[row : row + 1], index.avg_len)[0]
+                assert float(postings.impacts[j]) / 255.0 * float(postings.block_max[block]) >= true * (1 - 2**-22)

@@ -1,0 +1,1 @@
+"""Benchmarks: run as modules; each prints quality and speed together, with hardware, versions and seed."""

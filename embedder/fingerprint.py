@@ -1,0 +1,125 @@
+"""What identifies the vectors of a model?
+
+Everything that decides which vector a text gets: weights, tokenizer, architecture, and the recipe. Two embedders of the
+same fingerprint may share a collection; the device and the batch size are not part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from embedder.checkpoint import Checkpoint
+from embedder.recipe import Dtype, Recipe
+
+FORMAT = 1  # raise it when splitting, packing or pooling changes the vectors of an unchanged recipe
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+)
+_LAYOUT_FIELDS = ("window_tokens", "passage_tokens", "landmark")
+_PROMPT_FIELDS = ("query_template", "document_template", "empty_title", "default_task", "pool_prompt")
+# Keys of config.json that say who wrote the file, not how the model computes.
+_PROVENANCE = frozenset({"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "_commit_hash"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The parts that decide a model's vectors; each is short text, so that a difference can be shown.
+
+    Attributes:
+        format: the version of this package's own splitting, packing and pooling.
+        weights, tokenizer, config: digests of the files.
+        pooling: pooling, normalisation, projections, attention and layer of the dense vector.
+        sparse: the sparse head.
+        prompts: the templates and the special tokens.
+        layout: passage and window sizes.
+        max_tokens: the longest input.
+        dtype: the dtype of the computation.
+        dim: the width of the dense vector.
+    """
+
+    format: int
+    weights: str
+    tokenizer: str
+    config: str
+    pooling: str
+    sparse: str
+    prompts: str
+    layout: str
+    max_tokens: int
+    dtype: str
+    dim: int
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits over all parts."""
+        text = json.dumps(self.as_dict(), sort_keys=True, ensure_ascii=False)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The parts by name, as JSON can hold them."""
+        return asdict(self)
+
+    def differences(self, other: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+        """Parts that differ from stored ones, as {part: (stored, loaded)}; a part that one side lacks is None there."""
+        mine: dict[str, Any] = self.as_dict()
+        names = [*mine, *(name for name in other if name not in mine)]
+        return {name: (other.get(name), mine.get(name)) for name in names if other.get(name) != mine.get(name)}
+
+
+def fingerprint_of(
+    checkpoint: Checkpoint, recipe: Recipe, *, dtype: Dtype, dim: int, special: tuple[list[int], list[int]]
+) -> Fingerprint:
+    """Compute the fingerprint: reads every weight file once (about 5 GB/s from the page cache)."""
+    fields = asdict(recipe)
+    config = {key: value for key, value in checkpoint.config.items() if key not in _PROVENANCE}
+    prompts = {name: fields[name] for name in _PROMPT_FIELDS} | {"special": special}
+    norm = ["normalised"] if recipe.normalise else []
+    weights = sorted(checkpoint.folder.glob("*.safetensors"))
+    weights += [
+        path for folder in recipe.projections for path in sorted((checkpoint.root / folder).glob("*.safetensors"))
+    ]
+    return Fingerprint(
+        format=FORMAT,
+        weights=_hash_files(weights),
+        tokenizer=_hash_files([checkpoint.folder / name for name in _TOKENIZER_FILES]),
+        config=_short(config),
+        pooling=" ".join([recipe.pooling, recipe.attention, *norm, *recipe.projections]),
+        sparse=recipe.sparse_head,
+        prompts=_short(prompts),
+        layout=" ".join(f"{name}={fields[name]}" for name in _LAYOUT_FIELDS),
+        max_tokens=recipe.max_tokens,
+        dtype=dtype,
+        dim=dim,
+    )
+
+
+def _hash_files(paths: list[Path]) -> str:
+    """xxh3-128 over the contents of the files that exist, in order, each with its length."""
+    state = xxhash.xxh3_128()
+    for path in paths:
+        if not path.is_file():
+            continue
+        state.update(path.stat().st_size.to_bytes(8, "little"))
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                state.update(block)
+    return state.hexdigest()
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

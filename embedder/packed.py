@@ -1,0 +1,170 @@
+"""How does a BERT encoder run on a CPU without wasting work?
+
+The same mathematics as transformers' ``BertModel`` on the same weights (a parity test compares them), arranged for small
+batches of rows of different lengths: the tokens of all rows lie one after another, so no padding is computed; query, key
+and value are one matrix product; residuals and biases are added by the product that follows them; and the large
+intermediate arrays are kept from batch to batch, since fresh ones cost page faults that are as slow as the arithmetic.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
+
+Untyped: TypeAlias = Any  # transformers' modules
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Norm:
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """The weights of one layer, as [in, out] matrices; ``qkv`` is the three projections side by side."""
+
+    qkv: Tensor
+    qkv_bias: Tensor
+    out: Tensor
+    out_bias: Tensor
+    attention_norm: _Norm
+    up: Tensor
+    up_bias: Tensor
+    down: Tensor
+    down_bias: Tensor
+    output_norm: _Norm
+
+
+class _Workspace(threading.local):
+    """The intermediate arrays of one thread; they grow to the largest batch and stay."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Tensor] = {}
+
+    def take(self, name: str, rows: int, columns: int, like: Tensor) -> Tensor:
+        """An uninitialised [rows, columns] array that the next ``take`` of this name in this thread overwrites."""
+        array = self._arrays.get(name)
+        if array is None or array.shape[0] < rows or array.shape[1] != columns:
+            array = torch.empty((rows, columns), dtype=like.dtype)
+            self._arrays[name] = array
+        return array[:rows]
+
+
+class PackedBert:
+    """A BERT encoder over packed rows. May be called from several threads at once."""
+
+    def __init__(self, network: Untyped) -> None:
+        config = network.config
+        self._heads = int(config.num_attention_heads)
+        table = network.embeddings
+        self._words = table.word_embeddings.weight
+        # Every token has type 0, so its vector is added to the positions once.
+        self._positions = table.position_embeddings.weight + table.token_type_embeddings.weight[0]
+        self._embedding_norm = _norm(table.LayerNorm)
+        self._layers = [_layer(layer) for layer in network.encoder.layer]
+        self._workspace = _Workspace()
+
+    def __call__(self, inputs: Sequence[NDArray[np.int32]], pause: Callable[[], None]) -> Tensor:
+        """The last hidden states [t, h] of all rows' tokens, one row after another in the order given.
+
+        ``pause`` is called between half layers, where only ``states`` is alive: it may run another batch in this thread.
+        """
+        order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
+        lengths = [len(inputs[i]) for i in order]
+        ids = torch.from_numpy(np.concatenate([inputs[i] for i in order]).astype(np.int64))
+        positions = torch.from_numpy(np.concatenate([np.arange(length) for length in lengths]))
+        states = self._words.index_select(0, ids).add_(self._positions.index_select(0, positions))
+        states = self._embedding_norm(states)
+        # Rows of one length lie together, and share one attention call.
+        groups = [(length, len(list(rows))) for length, rows in groupby(lengths)]
+        for layer in self._layers:
+            pause()
+            states = self._mix_tokens(layer, states, groups)
+            pause()
+            states = self._transform(layer, states)
+        return _in_order(states, order, lengths)
+
+    def _mix_tokens(self, layer: _Layer, states: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+        """The first half of a layer: attention."""
+        n_tokens, width = states.shape
+        qkv = self._workspace.take("qkv", n_tokens, 3 * width, states)
+        torch.addmm(layer.qkv_bias, states, layer.qkv, out=qkv)
+        mixed = self._attend(qkv, groups, width)
+        return layer.attention_norm(states.add_(layer.out_bias).addmm_(mixed, layer.out))
+
+    def _transform(self, layer: _Layer, states: Tensor) -> Tensor:
+        """The second half of a layer: the two products that treat each token alone."""
+        inner = self._workspace.take("inner", len(states), layer.up.shape[1], states)
+        torch.addmm(layer.up_bias, states, layer.up, out=inner)
+        torch.ops.aten.gelu_(inner)  # the in-place form has no other name
+        return layer.output_norm(states.add_(layer.down_bias).addmm_(inner, layer.down))
+
+    def _attend(self, qkv: Tensor, groups: list[tuple[int, int]], width: int) -> Tensor:
+        """Attention within each row: [t, 3h] to [t, h]."""
+        mixed = self._workspace.take("mixed", len(qkv), width, qkv)
+        start = 0
+        for length, n_rows in groups:
+            end = start + length * n_rows
+            parts = qkv[start:end].view(n_rows, length, 3, self._heads, width // self._heads)
+            query, key, value = parts.permute(2, 0, 3, 1, 4)
+            states = scaled_dot_product_attention(query, key, value)
+            mixed[start:end].view(n_rows, length, self._heads, -1).copy_(states.transpose(1, 2))
+            start = end
+        return mixed
+
+
+def pack_bert(network: Untyped) -> PackedBert | None:
+    """The packed form of a BERT encoder; None for any other network, or a BERT with unusual settings."""
+    config = network.config
+    if getattr(config, "model_type", None) != "bert" or config.hidden_act != "gelu":
+        return None
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+        return None
+    if getattr(config, "position_embedding_type", "absolute") not in (None, "absolute"):
+        return None
+    return PackedBert(network)
+
+
+def _norm(module: Untyped) -> _Norm:
+    return _Norm(module.weight, module.bias, float(module.eps))
+
+
+def _layer(module: Untyped) -> _Layer:
+    attention = module.attention.self
+    parts = (attention.query, attention.key, attention.value)
+    return _Layer(
+        qkv=torch.cat([part.weight for part in parts]).t(),
+        qkv_bias=torch.cat([part.bias for part in parts]),
+        out=module.attention.output.dense.weight.t(),
+        out_bias=module.attention.output.dense.bias,
+        attention_norm=_norm(module.attention.output.LayerNorm),
+        up=module.intermediate.dense.weight.t(),
+        up_bias=module.intermediate.dense.bias,
+        down=module.output.dense.weight.t(),
+        down_bias=module.output.dense.bias,
+        output_norm=_norm(module.output.LayerNorm),
+    )
+
+
+def _in_order(states: Tensor, order: list[int], lengths: list[int]) -> Tensor:
+    """Undo the sorting of the rows."""
+    if order == sorted(order):
+        return states
+    parts: list[Tensor] = [states] * len(order)
+    for i, part in zip(order, torch.split(states, lengths), strict=True):
+        parts[i] = part
+    return torch.cat(parts)

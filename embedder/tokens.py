@@ -1,0 +1,173 @@
+"""What are the tokens of a text, and which characters does each of them stand for?
+
+Special tokens are never left to the tokenizer: transformers 5 obeys the post-processor of tokenizer.json, which for some
+checkpoints lacks the end token that last-token pooling reads. Texts are tokenised bare, and the ids that the recipe names
+are put around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from embedder.errors import InvalidRecipe, ModelLoadFailed
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+    from embedder.checkpoint import Checkpoint
+    from embedder.recipe import Recipe
+
+# A run of more characters without white space is tokenised in pieces: a WordPiece tokenizer makes one [UNK] of it, and a
+# passage of one token would stand for the whole run. Scripts without spaces are unharmed: their tokens are short.
+MAX_RUN = 1000
+_LONG_RUN = regex.compile(rf"(?<!\S)\S{{{MAX_RUN + 1},}}+")
+_SURROGATES = regex.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """The tokens of ``prefix + text``: which of them are the prefix's, and where the text's lie in the text.
+
+    Attributes:
+        ids: int32[n], prefix first.
+        n_prefix: tokens that end within the prefix.
+    """
+
+    ids: NDArray[np.int32]
+    n_prefix: int
+    _pieces: tuple[tuple[int, Encoding], ...]
+    _prefix_chars: int
+
+    @cached_property
+    def offsets(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Starts and ends, int64[n - n_prefix] each, in characters of the text (not of ``prefix + text``)."""
+        parts = []
+        for shift, encoding in self._pieces:
+            flat = np.fromiter(chain.from_iterable(encoding.offsets), dtype=np.int64, count=2 * len(encoding))
+            parts.append(flat.reshape(-1, 2) + (shift - self._prefix_chars))
+        pairs = np.concatenate(parts)[self.n_prefix :] if parts else np.empty((0, 2), np.int64)
+        return np.maximum.accumulate(np.maximum(pairs[:, 0], 0)), pairs[:, 1]
+
+
+class TextTokenizer:
+    """A checkpoint's fast tokenizer, without padding, truncation or special tokens. Safe to use from several threads.
+
+    Attributes:
+        prepend, append: int32 ids put around every input.
+    """
+
+    def __init__(self, backend: Tokenizer, prepend: Sequence[int], append: Sequence[int]) -> None:
+        self._backend = backend
+        self.prepend = np.asarray(prepend, dtype=np.int32)
+        self.append = np.asarray(append, dtype=np.int32)
+
+    @property
+    def n_special(self) -> int:
+        """Special tokens around an input."""
+        return len(self.prepend) + len(self.append)
+
+    def tokenize(self, prefixes: Sequence[str], texts: Sequence[str]) -> list[TokenizedText]:
+        """Tokenise each ``prefix + text`` as one string; the tokenizers library runs them in parallel."""
+        cleaned = [_SURROGATES.sub("\ufffd", prefix + text) for prefix, text in zip(prefixes, texts, strict=True)]
+        cuts = [_piece_starts(text) for text in cleaned]
+        pieces = [
+            text[start:end]
+            for text, starts in zip(cleaned, cuts, strict=True)
+            for start, end in _pairs(starts, len(text))
+        ]
+        encodings = iter(self._backend.encode_batch(pieces, add_special_tokens=False))
+        return [
+            _assemble([(start, next(encodings)) for start in starts], len(prefix))
+            for starts, prefix in zip(cuts, prefixes, strict=True)
+        ]
+
+    def wrap(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Put the special tokens around the ids of an input; an input of no tokens at all becomes the id 0."""
+        wrapped = np.concatenate((self.prepend, ids, self.append))
+        return wrapped if len(wrapped) else np.zeros(1, dtype=np.int32)
+
+    def term_text(self, term_id: int) -> str:
+        """A vocabulary entry as people read it; the raw entry when it decodes to nothing. "" for an unknown id."""
+        if not 0 <= term_id < self._backend.get_vocab_size(with_added_tokens=True):
+            return ""
+        decoded = self._backend.decode([term_id], skip_special_tokens=False).strip()
+        return decoded or (self._backend.id_to_token(term_id) or "")
+
+
+def load_tokenizer(checkpoint: Checkpoint, recipe: Recipe) -> TextTokenizer:
+    """The tokenizer of a checkpoint with the special tokens of its recipe.
+
+    Raises:
+        ModelLoadFailed: there is no tokenizer, or only a slow one.
+        InvalidRecipe: the recipe names a special token that the vocabulary lacks.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            checkpoint.folder, trust_remote_code=False, local_files_only=True
+        )
+        backend: Tokenizer = tokenizer.backend_tokenizer
+    except (OSError, ValueError, AttributeError, ImportError, KeyError) as error:
+        raise ModelLoadFailed(checkpoint.name, f"its tokenizer cannot be loaded ({error})") from error
+    backend.no_truncation()
+    backend.no_padding()
+    prepend, append = _template_ids(backend)
+    if recipe.prepend is not None:
+        prepend = [_token_id(backend, "prepend", token) for token in recipe.prepend]
+    if recipe.append is not None:
+        append = [_token_id(backend, "append", token) for token in recipe.append]
+    elif recipe.pooling == "last" and not append:
+        if tokenizer.eos_token_id is None:
+            raise InvalidRecipe("append", None, "the tokenizer has no end token, and the last token is pooled")
+        append = [int(tokenizer.eos_token_id)]
+    return TextTokenizer(backend, prepend, append)
+
+
+def _template_ids(backend: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer's own template puts before and after a text."""
+    bare = backend.encode("a", add_special_tokens=False).ids
+    full = backend.encode("a", add_special_tokens=True).ids
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return full[:start], full[start + len(bare) :]
+    return [], []
+
+
+def _token_id(backend: Tokenizer, field: str, token: str) -> int:
+    found = backend.token_to_id(token)
+    if found is None:
+        raise InvalidRecipe(field, token, "the tokenizer's vocabulary has no such token")
+    return int(found)
+
+
+def _piece_starts(text: str) -> list[int]:
+    """Where to cut a text before tokenising it: inside runs of more than MAX_RUN characters without white space."""
+    starts = [0]
+    if len(text) <= MAX_RUN:
+        return starts
+    for match in _LONG_RUN.finditer(text):
+        starts.extend(range(match.start() + MAX_RUN, match.end(), MAX_RUN))
+    return starts
+
+
+def _pairs(starts: Sequence[int], end: int) -> list[tuple[int, int]]:
+    return list(zip(starts, [*starts[1:], end], strict=True))
+
+
+def _assemble(pieces: list[tuple[int, Encoding]], prefix_chars: int) -> TokenizedText:
+    """Join the pieces' ids and find the first token that reaches beyond the prefix."""
+    ids = np.concatenate([np.asarray(encoding.ids, dtype=np.int32) for _, encoding in pieces])
+    n_prefix = 0
+    if prefix_chars:
+        ends = chain.from_iterable((shift + end for _, end in encoding.offsets) for shift, encoding in pieces)
+        n_prefix = next((i for i, end in enumerate(ends) if end > prefix_chars), len(ids))
+    return TokenizedText(ids, n_prefix, tuple(pieces), prefix_chars)

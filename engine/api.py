@@ -127,6 +127,13 @@ class CollectionApi(Protocol):
         """The state of the collection's storage and index."""
         ...
 
+    def optimize(self) -> None:
+        """Does the background work that is due: seals, merges, chooses fusion weights. Returns when all is on disk.
+
+        Never necessary; useful after a large ingest, before measuring, or before the process ends.
+        """
+        ...
+
 
 @runtime_checkable
 class EngineApi(Protocol):

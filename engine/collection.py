@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from engine.api import MetadataChanges, Params
+from engine.calibration import calibrate
 from engine.encoding import Model, QueryEncoder
 from engine.errors import CorruptData, InvalidArgument
 from engine.filters import Filter
+from engine.fusion import DEFAULT_LEXICAL_WEIGHT, default_weights
 from engine.ingest import DocumentLike, Ingestor
 from engine.planner import plan
 from engine.preparation import Preparer
@@ -28,13 +31,16 @@ from engine.snapshot import LiveSegment, Snapshot
 from engine.storage.durable import folder_size
 from engine.storage.kv import Store, Transaction
 from engine.storage.store import (
+    Calibration,
     State,
     documents_after,
     find,
     read_block,
+    read_calibration,
     read_document,
     read_schema,
     read_text,
+    write_calibration,
     write_schema,
     write_state,
 )
@@ -57,6 +63,8 @@ from index.analyzer import Analyzer
 
 STORE_FOLDER = "store"
 SEGMENTS_FOLDER = "segments"
+# Below this the pseudo-queries are too few to say anything.
+CALIBRATION_MIN_PASSAGES = 64
 
 
 class Collection:
@@ -92,7 +100,10 @@ class Collection:
         self._writer = Writer(self._store, schema, state, segments, dead)
         embed = self._encoder.embed_documents if schema.model else None
         self._ingestor = Ingestor(schema, Preparer(schema, self._store, analyzer, embed), self._writer)
-        self._sealer = Sealer(segments_folder, schema, self._writer, seal_rows)
+        with self._store.read() as transaction:
+            self._calibration = read_calibration(transaction)
+        self._calibrating = threading.Lock()
+        self._sealer = Sealer(segments_folder, schema, self._writer, seal_rows, on_idle=self._calibrate_if_due)
 
     @staticmethod
     def create(folder: Path, schema: CollectionSchema) -> None:
@@ -224,10 +235,11 @@ class Collection:
             encoded = self._encoder.encode(queries)
         embed_ms = watch.ms["embed"] / max(1, len(queries))
         results = []
+        weights = self._weights()
         with self._writer.reading() as snapshot:
             for query, one in zip(queries, encoded, strict=True):
                 watch = Stopwatch()
-                decided = plan(query, self.schema, one.legs)
+                decided = plan(query, self.schema, one.legs, weights)
                 with watch.stage("total"):
                     hits = Search(snapshot, query, one, decided, watch).run(self._store)
                 timings = {"embed": embed_ms, **watch.ms, "total": watch.ms["total"] + embed_ms}
@@ -246,7 +258,7 @@ class Collection:
             coarse_dim=schema.coarse_dim,
             legs=schema.legs,
             language=schema.language,
-            weights=schema.weights,
+            weights=self._weights(),
             documents=state.documents,
             passages=state.passages,
             sequence=state.sequence,
@@ -273,9 +285,33 @@ class Collection:
             size_bytes=folder_size(folder) if segment.name and folder.exists() else 0,
         )
 
+    def _weights(self) -> dict[str, float]:
+        """The collection's fusion weights by leg: calibrated ones, under those that it was created with."""
+        found = default_weights() if self._calibration is None else default_weights(self._calibration.bm25_weight)
+        return {leg: weight for leg, weight in {**found, **self.schema.weights}.items() if leg in self.schema.legs}
+
+    def _calibrate_if_due(self) -> None:
+        """Calibrate a collection of enough passages, and again when it has doubled."""
+        if self.schema.model is None or not self.schema.dim:
+            return
+        passages = self._writer.state.passages
+        if passages < CALIBRATION_MIN_PASSAGES or (self._calibration and passages < 2 * self._calibration.passages):
+            return
+        with self._calibrating, self._writer.reading() as snapshot:
+            found = calibrate(snapshot, self._store, self._encoder)
+        # Too few prose sentences: remember that at this size there was nothing to find.
+        found = found or Calibration(DEFAULT_LEXICAL_WEIGHT, 0, passages)
+
+        def apply(commit: Commit) -> None:
+            write_calibration(commit.transaction, found)
+
+        self._writer.submit(Job(apply)).result()
+        self._calibration = found
+
     def optimize(self) -> None:
-        """Seal the head and do every merge that is due; returns when all is on disk."""
+        """Seal the head, do every merge and calibration that is due; returns when all is on disk."""
         self._sealer.run_until_idle(seal_rows=1)
+        self._calibrate_if_due()
 
     def copy(self, folder: Path) -> None:
         """Write a copy of the whole collection, as of one commit, to a new ``folder``.

@@ -34,9 +34,9 @@ from engine.values import CollectionInfo, Embedding, EngineInfo
 from index.analyzer import ANALYZER_VERSION, languages
 
 COLLECTIONS_FOLDER = "collections"
-# A prefix of a quarter keeps the recall that rescoring needs on rotated vectors (docs/adr/0005).
+# The prefix of rotated vectors at which candidates keep 0.99 of recall@10 (docs/adr/0007).
 COARSE_SHARE = 4
-MIN_COARSE_DIM = 64
+MIN_COARSE_DIM = 128
 
 
 class EmbeddedEngine:

@@ -97,7 +97,7 @@ class QueryEncoder:
 
     def __init__(self, schema: CollectionSchema, analyzer: Analyzer, model: Model) -> None:
         self._schema = schema
-        self._analyzer = analyzer
+        self.analyzer = analyzer
         self._model = model
         self._checked: Embedder | None = None
 
@@ -116,10 +116,14 @@ class QueryEncoder:
         """The embedder's `embed_documents`, behind the fingerprint guard."""
         return self._embedder().embed_documents(documents)
 
+    def embed_queries(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
+        """The embedder's `embed_queries`, behind the fingerprint guard."""
+        return self._embedder().embed_queries(texts)
+
     def encode(self, queries: Sequence[Query]) -> list[EncodedQuery]:
         """One encoded query each; all texts go through the model together."""
         texts = [query.text or "" for query in queries if self._needs_model(query)]
-        embedded = iter(self._embedder().embed_queries(texts) if texts else [])
+        embedded = iter(self.embed_queries(texts) if texts else [])
         return [self._encoded(query, next(embedded) if self._needs_model(query) else None) for query in queries]
 
     def _needs_model(self, query: Query) -> bool:
@@ -146,7 +150,7 @@ class QueryEncoder:
         if query.mode in ("dense", "sparse") and (dense if query.mode == "dense" else sparse) is None:
             field = "vector" if query.mode == "dense" else "sparse"
             raise InvalidQuery(field, "is missing: this collection has no model that could make it from the text")
-        terms, hashes, counts = self._bm25(query.text or "")
+        terms, hashes, counts = bm25_terms(self.analyzer, query.text or "")
         return EncodedQuery(dense, sparse, self._sparse_terms(sparse), terms, hashes, counts)
 
     def _sparse_terms(self, sparse: SparseQuery | None) -> tuple[str, ...]:
@@ -157,11 +161,12 @@ class QueryEncoder:
         embedder = self._embedder()
         return tuple(embedder.term_text(term) for term in sparse.terms.tolist())
 
-    def _bm25(self, text: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-        """The query's terms with hashes and counts, by ascending hash."""
-        counted = sorted((term_hash(term), term, count) for term, count in Counter(self._analyzer.terms(text)).items())
-        return (
-            tuple(term for _, term, _ in counted),
-            np.array([number for number, _, _ in counted], np.uint64),
-            np.array([count for _, _, count in counted], np.float32),
-        )
+
+def bm25_terms(analyzer: Analyzer, text: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """A query's terms with their hashes (uint64[m]) and counts (float32[m]), by ascending hash."""
+    counted = sorted((term_hash(term), term, count) for term, count in Counter(analyzer.terms(text)).items())
+    return (
+        tuple(term for _, term, _ in counted),
+        np.array([number for number, _, _ in counted], np.uint64),
+        np.array([count for _, _, count in counted], np.float32),
+    )

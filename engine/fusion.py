@@ -1,7 +1,10 @@
 """How do the exact scores of several legs become one?
 
-    convex   sum of weight * score / reach, where reach is the score that the query could at most get in that leg. The result
-             is absolute: the same for any limit, page, segment layout or candidate set, so thresholds mean something.
+    convex   sum of weight * score / scale. The cosine's scale is 1. BM25's is what one term of the rarest kind could reach,
+             (k1 + 1) * ln(1 + n_passages), so it counts how many such terms a passage matches, and a query of common words
+             leaves the decision to the dense leg; for very long queries it is capped by the length of the weight vector.
+             The result is absolute: the same for any limit, page, segment layout or candidate set, so thresholds mean
+             something. The weight of BM25 is the collection's own (engine.calibration); docs/adr/0006 has the measurements.
     rrf      sum of weight / (60 + rank), rank from 1 among the candidates (Cormack, Clarke, Büttcher, SIGIR 2009).
     dbsf     sum of weight * (score - low) / (high - low), low and high = mean -/+ 3 standard deviations of the candidates'
              scores in that leg, clipped to 0..1 (distribution-based score fusion, as Qdrant defines it).
@@ -12,14 +15,38 @@ matched: such a passage has no rank in that leg and adds nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from engine.values import FusionMethod, Leg
+from index.bm25 import Bm25
 
 RRF_K = 60
-DEFAULT_WEIGHTS: Mapping[str, float] = {"dense": 0.55, "sparse": 0.45, "bm25": 0.45}
+BM25_SATURATION = Bm25().saturation_limit
+TINY = 1e-9  # keeps a scale above zero in an empty collection
+# Relative to a dense weight of 1, for collections that could not be calibrated: the middle of a plateau from 0.30 to 0.44.
+DEFAULT_LEXICAL_WEIGHT = 0.4
+# A query whose weight vector is longer than this many of the rarest terms is a long one.
+LONG_QUERY = 3.0
+
+
+def default_weights(bm25: float = DEFAULT_LEXICAL_WEIGHT) -> dict[str, float]:
+    """Weights by leg that sum to 1 over dense and BM25; ``bm25`` is relative to a dense weight of 1."""
+    total = 1.0 + bm25
+    return {"dense": 1.0 / total, "sparse": DEFAULT_LEXICAL_WEIGHT / total, "bm25": bm25 / total}
+
+
+def bm25_scale(weights: np.ndarray, n_passages: int) -> float:
+    """The BM25 score that counts as 1: see ``convex`` above.
+
+    Args:
+        weights: float32[m], idf times query count of each query term that some passage holds.
+        n_passages: live passages.
+    """
+    rarest = max(math.log1p(n_passages), float(np.linalg.norm(weights)) / LONG_QUERY, TINY)
+    return BM25_SATURATION * rarest
 
 
 def ranks(scores: np.ndarray, legs: Sequence[Leg]) -> np.ndarray:
@@ -38,7 +65,7 @@ def fuse(
     legs: Sequence[Leg],
     method: FusionMethod,
     weights: Mapping[str, float],
-    reach: Mapping[Leg, float],
+    scales: Mapping[Leg, float],
 ) -> np.ndarray:
     """float64[m]: one score a candidate, greater is better. A single leg keeps its own scores.
 
@@ -47,7 +74,7 @@ def fuse(
         legs: what the columns are.
         method: convex, rrf or dbsf.
         weights: leg → weight.
-        reach: leg → the greatest score that the query could get there.
+        scales: leg → the score that counts as 1 there (convex only).
     """
     if len(legs) == 1:
         return scores[:, 0].astype(np.float64)
@@ -57,7 +84,7 @@ def fuse(
         return np.where(rank > 0, weight / (RRF_K + rank), 0.0).sum(axis=1)
     if method == "dbsf":
         return _distribution_based(scores.astype(np.float64)) @ weight
-    return (scores / np.array([reach[leg] for leg in legs])) @ weight
+    return (scores / np.array([scales[leg] for leg in legs])) @ weight
 
 
 def _distribution_based(scores: np.ndarray) -> np.ndarray:

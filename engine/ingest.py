@@ -1,14 +1,14 @@
 """How does a stream of documents become acknowledged commits?
 
-Documents are cut into batches; while one batch is committed by the writer, the next is prepared here. Acknowledgements come
-in input order, each after its commit is on the disk.
+Documents are cut into batches, which are prepared here and committed by the writer. Acknowledgements come in input order,
+each after its commit is on the disk.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 import msgspec
@@ -24,11 +24,11 @@ from engine.writer import Commit, Job, Writer
 
 DocumentLike = Document | Mapping[str, object]
 
-# One batch is prepared while others are committed; more in flight would only hold memory.
+# Two are prepared while one is committed; more in flight would only hold memory.
 BATCHES_IN_FLIGHT = 3
 BATCH_DOCUMENTS = 1_000
-# Embedding is the slow part: small batches keep acknowledgements and progress flowing.
-BATCH_TEXT = 1 << 17
+# Embedding is the slow part, seconds for this many characters: small batches keep acknowledgements flowing.
+BATCH_TEXT = 1 << 15
 BATCH_TEXT_WITHOUT_MODEL = 1 << 22
 
 
@@ -52,28 +52,39 @@ class Ingestor:
         return self._submit(checked).result() if checked else []
 
     def ingest(self, documents: Iterable[DocumentLike]) -> Iterator[Acknowledgement]:
-        """A stream of documents in batches; see `CollectionApi.ingest`."""
-        waiting: deque[Future[list[Acknowledgement]]] = deque()
-        for chunk in _chunks(documents, BATCH_TEXT if self._schema.model else BATCH_TEXT_WITHOUT_MODEL):
-            waiting.append(self._submit_valid(chunk))
-            while len(waiting) >= BATCHES_IN_FLIGHT or (waiting and waiting[0].done()):
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+        """A stream of documents in batches; see `CollectionApi.ingest`.
 
-    def _submit_valid(self, chunk: Sequence[DocumentLike]) -> Future[list[Acknowledgement]]:
-        """Submit the valid documents of a chunk; the others are answered as failed, in their places."""
-        failed: dict[int, Acknowledgement] = {}
-        valid: list[Document] = []
+        Batches are prepared and committed side by side, so that neither the model nor the disk waits for the other. No
+        two batches in flight hold the same document, because a document is compared with the version stored before it.
+        """
+        waiting: deque[tuple[set[str], Future[list[Acknowledgement]]]] = deque()
+        pool = ThreadPoolExecutor(BATCHES_IN_FLIGHT, thread_name_prefix=f"ingest-{self._schema.name}")
+        try:
+            for ids, chunk in _chunks(documents, BATCH_TEXT if self._schema.model else BATCH_TEXT_WITHOUT_MODEL):
+                while waiting and any(ids & earlier for earlier, _ in waiting):
+                    yield from waiting.popleft()[1].result()
+                waiting.append((ids, pool.submit(self._answer, chunk)))
+                while len(waiting) > BATCHES_IN_FLIGHT or (waiting and waiting[0][1].done()):
+                    yield from waiting.popleft()[1].result()
+            while waiting:
+                yield from waiting.popleft()[1].result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _answer(self, chunk: Sequence[DocumentLike]) -> list[Acknowledgement]:
+        """Commit the valid documents of a chunk; the others are answered as failed, in their places."""
+        answers: dict[int, Acknowledgement] = {}
+        valid: dict[int, Document] = {}
         for place, value in enumerate(chunk):
             try:
                 document = to_document(value)
                 check_document(document, self._schema)
-                valid.append(document)
+                valid[place] = document
             except InvalidArgument as error:
-                failed[place] = Acknowledgement(_id_of(value), "failed", error=str(error))
-        answers = self._submit(valid)
-        return _spliced(answers, failed) if failed else answers
+                answers[place] = Acknowledgement(_id_of(value), "failed", error=str(error))
+        if valid:
+            answers.update(zip(valid, self._submit(list(valid.values())).result(), strict=True))
+        return [answers[place] for place in range(len(chunk))]
 
     def _submit(self, documents: Sequence[Document]) -> Future[list[Acknowledgement]]:
         batch = self._preparer.prepare(documents)
@@ -127,17 +138,21 @@ def _put_all(commit: Commit, batch: Batch) -> list[Acknowledgement]:
     return [answers[place] for place in sorted(answers)]
 
 
-def _chunks(documents: Iterable[DocumentLike], max_text: int) -> Iterator[list[DocumentLike]]:
+def _chunks(documents: Iterable[DocumentLike], max_text: int) -> Iterator[tuple[set[str], list[DocumentLike]]]:
+    """Consecutive documents with their ids; no id twice in one chunk."""
+    ids: set[str] = set()
     chunk: list[DocumentLike] = []
     size = 0
     for document in documents:
+        doc_id = _id_of(document)
+        if len(chunk) >= BATCH_DOCUMENTS or size >= max_text or doc_id in ids:
+            yield ids, chunk
+            ids, chunk, size = set(), [], 0
+        ids.add(doc_id)
         chunk.append(document)
         size += _text_length(document)
-        if len(chunk) >= BATCH_DOCUMENTS or size >= max_text:
-            yield chunk
-            chunk, size = [], 0
     if chunk:
-        yield chunk
+        yield ids, chunk
 
 
 def _text_length(document: DocumentLike) -> int:
@@ -160,22 +175,3 @@ def _id_of(document: DocumentLike) -> str:
         else ""
     )
     return str(found)[:512]
-
-
-def _spliced(
-    answers: Future[list[Acknowledgement]], failed: Mapping[int, Acknowledgement]
-) -> Future[list[Acknowledgement]]:
-    """The answers with the failed ones put in their places."""
-    result: Future[list[Acknowledgement]] = Future()
-
-    def splice(done: Future[list[Acknowledgement]]) -> None:
-        error = done.exception()
-        if error is not None:
-            result.set_exception(error)
-            return
-        rest = iter(done.result())
-        total = len(done.result()) + len(failed)
-        result.set_result([failed[i] if i in failed else next(rest) for i in range(total)])
-
-    answers.add_done_callback(splice)
-    return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from engine.collection import SEGMENTS_FOLDER, STORE_FOLDER, Collection
 from engine.embedded import COLLECTIONS_FOLDER, EmbeddedEngine
+from engine.encoding import Model
 from engine.errors import CorruptData, InvalidArgument
 from engine.schema import CollectionSchema
 from engine.segment import Segment
@@ -99,15 +101,16 @@ def _check_collection(folder: Path, repair: bool) -> CollectionCheck:
             if schema is None:
                 return CollectionCheck(folder.name, 0, 0, ("its store has no schema",), ())
             problems = _check_records(transaction, state)
-            damaged = _check_segments(transaction, folder / SEGMENTS_FOLDER, schema, state)
+            damaged = _damaged_segments(transaction, folder / SEGMENTS_FOLDER, schema, state)
     except CorruptData as error:
         return CollectionCheck(folder.name, 0, 0, (str(error),), ())
     finally:
         store.close()
+    descriptions = [f"segment {name}: {problem}" for name, problem in damaged.items()]
     if damaged and repair and not problems:
-        _rebuild(folder)
-        return CollectionCheck(folder.name, state.documents, state.passages, (), tuple(damaged))
-    return CollectionCheck(folder.name, state.documents, state.passages, (*problems, *damaged), ())
+        _rebuild(folder, damaged)
+        return CollectionCheck(folder.name, state.documents, state.passages, (), tuple(descriptions))
+    return CollectionCheck(folder.name, state.documents, state.passages, (*problems, *descriptions), ())
 
 
 def _check_records(transaction: Transaction, state: State) -> list[str]:
@@ -134,27 +137,26 @@ def _check_records(transaction: Transaction, state: State) -> list[str]:
     return problems
 
 
-def _check_segments(transaction: Transaction, folder: Path, schema: CollectionSchema, state: State) -> list[str]:
-    """Every sealed segment's files, and whether all it holds is known to the store."""
-    damaged = []
-    live = {doc_no for _, doc_no in documents_after(transaction, None)}
-    known = np.array(sorted(live | set(dead_versions(transaction))), np.uint64)
+def _damaged_segments(transaction: Transaction, folder: Path, schema: CollectionSchema, state: State) -> dict[str, str]:
+    """Name → problem of each sealed segment whose files are damaged, or that holds what the store does not know."""
+    damaged = {}
+    live = [doc_no for _, doc_no in documents_after(transaction, None)]
+    known = np.array(live + dead_versions(transaction), np.uint64)
     for name in state.segments:
         try:
             segment = Segment.load(folder / name, schema)
         except CorruptData as error:
-            damaged.append(f"segment {name}: {error}")
+            damaged[name] = str(error)
             continue
         if not np.isin(segment.doc_nos, known).all():
-            damaged.append(f"segment {name}: it holds documents that the store does not know")
-            shutil.rmtree(folder / name)
+            damaged[name] = "it holds documents that the store does not know"
     return damaged
 
 
-def _rebuild(folder: Path) -> None:
-    """Open the collection, which rebuilds what is missing, and seal the result."""
-    from engine.encoding import Model
-
+def _rebuild(folder: Path, damaged: Iterable[str]) -> None:
+    """Remove damaged segments and open the collection, which rebuilds them from the store, and seal the result."""
+    for name in damaged:
+        shutil.rmtree(folder / SEGMENTS_FOLDER / name, ignore_errors=True)
     collection = Collection(folder, Model(None))
     try:
         collection.optimize()

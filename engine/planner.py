@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.fusion import DEFAULT_WEIGHTS
 from engine.schema import CollectionSchema
 from engine.values import FusionMethod, Leg, Query
 
@@ -50,22 +49,25 @@ class Plan:
         }
 
 
-def plan(query: Query, schema: CollectionSchema, available: tuple[Leg, ...]) -> Plan:
+def plan(
+    query: Query, schema: CollectionSchema, available: tuple[Leg, ...], default_weights: Mapping[str, float]
+) -> Plan:
     """The plan for a query that `validation.check_query` accepted.
 
     Args:
         query: the request.
         schema: the collection's.
-        available: the legs for which the query has something to search with, at least one.
+        available: the legs for which the query has something to search with.
+        default_weights: leg → weight, of the collection; those of its schema and of the request win over them.
     """
-    legs = available if query.mode == "hybrid" else (query.mode,)
+    legs = tuple(leg for leg in available if query.mode in ("hybrid", leg))
     want = query.offset + query.limit
     target = query.recall_target if query.recall_target is not None else DEFAULT_RECALL_TARGET
     asked = query.depth or {}
     depth: dict[str, int] = {leg: asked.get(leg, max(MIN_DEPTH, PASSAGES_PER_DOCUMENT * want)) for leg in legs}
     if "dense" in depth and "dense" not in asked and target > DEFAULT_RECALL_TARGET:
         depth["dense"] *= 2
-    weights: dict[str, float] = {**DEFAULT_WEIGHTS}
+    weights = dict(default_weights)
     weights.update(schema.weights)
     weights.update(query.weights or {})
     return Plan(

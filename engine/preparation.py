@@ -142,7 +142,10 @@ class Preparer:
         to_embed = [place for place, document in enumerate(documents) if not _brings_vectors(document)]
         embedded: dict[int, EmbeddedDocument] = {}
         if self._embed is not None and to_embed:
-            inputs = [DocumentInput(documents[p].title, documents[p].text, known[p]) for p in to_embed]
+            inputs = [
+                DocumentInput(documents[p].title, documents[p].text, known[p], tuple(documents[p].boundaries))
+                for p in to_embed
+            ]
             embedded = dict(zip(to_embed, self._embed(inputs), strict=True))
         return [
             _embedded_rows(embedded[place]) if place in embedded else self._own_rows(document)
@@ -151,7 +154,7 @@ class Preparer:
 
     def _own_rows(self, document: Document) -> _Rows:
         if not _brings_vectors(document):
-            spans = split_text(document.text) or [(0, len(document.text))]
+            spans = split_text(document.text, hard_boundaries=document.boundaries) or [(0, len(document.text))]
             return _Rows(spans, [bytes(KEY_BYTES)] * len(spans), [], [], Coverage())
         dense = [] if document.vector is None else [check_vector(document.vector, self._schema.dim)]
         sparse = [] if document.sparse is None else [check_sparse(document.sparse)]
@@ -177,10 +180,10 @@ class Preparer:
 
 
 def content_hash(document: Document) -> bytes:
-    """24 bytes that are equal for equal documents: 16 of title, text and vectors, then 8 of the metadata."""
+    """24 bytes that are equal for equal documents: 16 of title, text, vectors and boundaries, then 8 of the metadata."""
     own = None if document.vector is None else np.asarray(document.vector, np.float32).tobytes()
     sparse = None if document.sparse is None else sorted(document.sparse.items())
-    parts = [document.title, document.text, own, sparse]
+    parts = [document.title, document.text, own, sparse, list(document.boundaries)]
     return xxhash.xxh3_128_digest(msgspec.msgpack.encode(parts)) + metadata_hash(document.metadata)
 
 

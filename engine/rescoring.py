@@ -10,15 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.fusion import TINY, bm25_scale
 from engine.segment import BM25, Segment
 from engine.snapshot import Snapshot
 from engine.values import Leg, TermContribution
 from index.hits import Hits
 from index.sparse import SparseIndex
 from index.sparse_rows import SparseQuery
-
-# Keeps a reach above zero when no passage holds any of a query's terms.
-TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +50,10 @@ class EncodedQuery:
 
 @dataclass(frozen=True, slots=True)
 class DenseQuery:
-    """A query in the dense leg: float32[dim], unit length. No cosine exceeds the ``reach`` of 1."""
+    """A query in the dense leg: float32[dim], unit length. A cosine is fused as it is: its ``scale`` is 1."""
 
     vector: np.ndarray
-    reach: float = 1.0
+    scale: float = 1.0
 
     def search(self, segment: Segment, depth: int, allow: np.ndarray | None, *, exact: bool) -> Hits:
         """The best ``depth`` allowed rows of one segment, with exact scores; ``exact``: scan every vector."""
@@ -73,15 +71,15 @@ class LexicalQuery:
     """A query in the BM25 or the learned sparse leg, weighed against one snapshot.
 
     query: weights by term; for BM25 idf times query count, from live counts. terms: the same terms as text. avg_len: the
-    snapshot's mean passage length, for BM25. reach: the score that no passage can exceed: for BM25 the sum of the weights
-    times the saturation limit; for learned sparse the sum of the weights times the terms' greatest weights.
+    snapshot's mean passage length, for BM25. scale: the score that counts as 1 in a convex fusion: for BM25 see
+    `engine.fusion`; for learned sparse the sum of the weights times the terms' greatest weights, which none exceeds.
     """
 
     leg: Leg
     query: SparseQuery
     terms: tuple[str, ...]
     avg_len: float | None
-    reach: float
+    scale: float
 
     def search(self, segment: Segment, depth: int, allow: np.ndarray | None, *, exact: bool) -> Hits:
         """The best ``depth`` allowed rows of one segment that match a term; always exact."""
@@ -115,15 +113,23 @@ def weigh(query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...]) -> Leg
             assert query.dense is not None
             weighed[leg] = DenseQuery(query.dense)
         elif leg == "bm25":
-            weights = BM25.idf(snapshot.n_passages, snapshot.doc_freq(query.hashes)) * query.counts
-            reach = float(weights.sum()) * BM25.saturation_limit
-            weighed[leg] = LexicalQuery(leg, SparseQuery(query.hashes, weights), query.terms, snapshot.avg_len, reach)
+            weighed[leg] = _bm25_query(query, snapshot)
         else:
             assert query.sparse is not None
             greatest = snapshot.max_sparse_weights(query.sparse.terms)
-            reach = max(float(query.sparse.weights @ greatest), TINY)
-            weighed[leg] = LexicalQuery(leg, query.sparse, query.sparse_terms, None, reach)
+            scale = max(float(query.sparse.weights @ greatest), TINY)
+            weighed[leg] = LexicalQuery(leg, query.sparse, query.sparse_terms, None, scale)
     return weighed
+
+
+def _bm25_query(query: EncodedQuery, snapshot: Snapshot) -> LexicalQuery:
+    """The query's terms that some live passage holds, weighed by idf; a term that none holds says nothing about any."""
+    df = snapshot.doc_freq(query.hashes)
+    held = df > 0
+    weights = (BM25.idf(snapshot.n_passages, df) * query.counts)[held]
+    terms = tuple(term for term, known in zip(query.terms, held.tolist(), strict=True) if known)
+    scale = bm25_scale(weights, snapshot.n_passages)
+    return LexicalQuery("bm25", SparseQuery(query.hashes[held], weights), terms, snapshot.avg_len, scale)
 
 
 @dataclass(frozen=True, slots=True)

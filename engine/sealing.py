@@ -17,14 +17,13 @@ import logging
 import math
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from engine.errors import EngineClosed
 from engine.schema import CollectionSchema
 from engine.segment import Segment
 from engine.snapshot import LiveSegment, Snapshot
@@ -40,6 +39,7 @@ SEAL_ROWS_AT_CLOSE = 2_000
 MERGE_FANOUT = 4
 VACUUM_SHARE = 0.2
 RETRY_S = 30.0
+IDLE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,22 @@ class Sealer:
         folder: where sealed segments live.
         schema, writer: the collection's.
         seal_rows: head size at which it is sealed.
+        on_idle: called when there were no writes for IDLE_S seconds.
     """
 
-    def __init__(self, folder: Path, schema: CollectionSchema, writer: Writer, seal_rows: int = SEAL_ROWS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        schema: CollectionSchema,
+        writer: Writer,
+        seal_rows: int = SEAL_ROWS,
+        on_idle: Callable[[], None] = lambda: None,
+    ) -> None:
         self._folder = folder
         self._schema = schema
         self._writer = writer
         self._seal_rows = seal_rows
+        self._on_idle = on_idle
         self._closing = False
         self._busy = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name=f"sealer-{schema.name}", daemon=True)
@@ -120,18 +129,24 @@ class Sealer:
 
     def _loop(self) -> None:
         while not self._closing:
-            self._writer.published.wait()
+            wrote = self._writer.published.wait(IDLE_S)
             self._writer.published.clear()
             try:
+                if not wrote:
+                    self._on_idle()
+                    self._writer.published.wait()
+                    continue
                 with self._busy:
                     while not self._closing and (task := choose(self._writer.snapshot, self._seal_rows)) is not None:
                         self._run(task)
-            except EngineClosed:
-                return
             except Exception:
                 # The thread's root. The collection works without sealed segments, only slower: say so, and try again.
+                if self._closing:
+                    return
                 log.exception("background work on collection %r failed; trying again", self._schema.name)
-                threading.Timer(RETRY_S, self._writer.published.set).start()
+                retry = threading.Timer(RETRY_S, self._writer.published.set)
+                retry.daemon = True
+                retry.start()
 
     def _run(self, task: Task) -> None:
         sources = self._freeze(task)

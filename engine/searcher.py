@@ -134,8 +134,8 @@ class Search:
         with self.watch.stage("rescore"):
             candidates = rescore(self.snapshot, self.legs, found)
         with self.watch.stage("fuse"):
-            reach = {leg: query.reach for leg, query in self.legs.items()}
-            fused = fuse(candidates.scores, legs, self.plan.fusion, self.plan.weights, reach)
+            scales = {leg: query.scale for leg, query in self.legs.items()}
+            fused = fuse(candidates.scores, legs, self.plan.fusion, self.plan.weights, scales)
             groups = group(candidates, fused, blend=self._blend)
             return _Ranking(candidates, fused, ranks(candidates.scores, legs), groups)
 

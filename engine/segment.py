@@ -31,8 +31,9 @@ from index.errors import SearchIndexError
 from index.sparse import SparseIndex
 from index.sparse_rows import SparseRows
 
-# Below this many rows a scan of the prefix is as fast as a graph and costs nothing to build (benchmarks/search_speed.py).
-GRAPH_MIN_ROWS = 50_000
+# A scan of 200,000 int8 prefixes takes 1 to 4 ms and is built in a second, a graph of them takes minutes to build and
+# 0.6 ms to search at lower recall (docs/adr/0007): a graph pays for itself only in large segments.
+GRAPH_MIN_ROWS = 300_000
 BM25 = Bm25()
 
 

@@ -59,6 +59,7 @@ def check_document(document: Document, schema: CollectionSchema) -> None:
         _check_text("title", document.title, MAX_TITLE_BYTES)
         _check_text("text", document.text, MAX_TEXT_BYTES)
         check_metadata(document.metadata)
+        _check_boundaries(document)
     except InvalidArgument as error:
         raise InvalidDocument(f"{_shown(document.doc_id)}.{error.field}", error.problem) from error
     has_text = bool(document.text.strip() or document.title.strip())
@@ -67,6 +68,16 @@ def check_document(document: Document, schema: CollectionSchema) -> None:
         raise InvalidDocument(f"{_shown(document.doc_id)}.text", "is empty, and there is no title and no vector")
     if has_vectors or schema.model is None:
         _check_own_vectors(document, schema)
+
+
+def _check_boundaries(document: Document) -> None:
+    previous = -1
+    for offset in document.boundaries:
+        if isinstance(offset, bool) or not isinstance(offset, int) or not previous < offset <= len(document.text):
+            raise InvalidArgument(
+                "boundaries", f"must be ascending offsets into the text, got {offset!r} after {previous}"
+            )
+        previous = offset
 
 
 def _check_own_vectors(document: Document, schema: CollectionSchema) -> None:

@@ -27,7 +27,8 @@ class Document:
     """One document, as the caller gives it and as ``get`` returns it.
 
     ``vector`` (``dim`` floats) and ``sparse`` (term id → weight > 0) are the caller's own vectors: such a document is one
-    passage and is not embedded.
+    passage and is not embedded. ``boundaries`` are character offsets, ascending, at which passages should begin: headings,
+    or definitions of source code. They are not stored.
     """
 
     doc_id: str
@@ -36,6 +37,7 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     vector: Sequence[float] | None = None
     sparse: Mapping[int, float] | None = None
+    boundaries: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

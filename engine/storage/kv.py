@@ -127,7 +127,8 @@ class Store:
                 readahead=False,
             )
             self._environment.reader_check()
-            self._tables = {table: self._environment.open_db(table.encode()) for table in Table}
+            with self._environment.begin(write=True) as transaction:
+                self._tables = {table: self._environment.open_db(table.encode(), txn=transaction) for table in Table}
         except lmdb.Error as error:
             raise _translated(self.path, error) from error
         except OSError as error:

@@ -1,6 +1,6 @@
 """What is in a collection's store, and how is it read and written?
 
-    META       "schema" → CollectionSchema (JSON), "state" → State (msgpack)
+    META       "schema" → CollectionSchema (JSON), "state" → State (msgpack), "calibration" → Calibration (msgpack)
     IDS        doc_id (UTF-8) → doc_no
     DOCUMENTS  doc_no → DocumentRecord
     TEXTS      doc_no → the text (UTF-8)
@@ -34,6 +34,7 @@ from engine.storage.records import (
 _DOC_NO = struct.Struct(">Q")
 _SCHEMA = b"schema"
 _STATE = b"state"
+_CALIBRATION = b"calibration"
 
 
 class State(msgspec.Struct, frozen=True):
@@ -66,6 +67,15 @@ class State(msgspec.Struct, frozen=True):
         )
 
 
+class Calibration(msgspec.Struct, frozen=True):
+    """What engine.calibration found: BM25's weight, how many pseudo-queries voted, and the collection's passages then."""
+
+    bm25_weight: float
+    samples: int
+    passages: int
+
+
+_calibration_decoder = msgspec.msgpack.Decoder(Calibration)
 _state_decoder = msgspec.msgpack.Decoder(State)
 
 
@@ -97,6 +107,17 @@ def read_state(transaction: Transaction) -> State:
 def write_state(transaction: Transaction, state: State) -> None:
     """Store the state; part of every commit."""
     transaction.put(Table.META, _STATE, msgspec.msgpack.encode(state))
+
+
+def read_calibration(transaction: Transaction) -> Calibration | None:
+    """The last calibration, or None."""
+    data = transaction.get(Table.META, _CALIBRATION)
+    return None if data is None else _calibration_decoder.decode(data)
+
+
+def write_calibration(transaction: Transaction, calibration: Calibration) -> None:
+    """Store a calibration in the place of the last."""
+    transaction.put(Table.META, _CALIBRATION, msgspec.msgpack.encode(calibration))
 
 
 def find(transaction: Transaction, doc_id: str) -> int | None:

@@ -1,0 +1,1 @@
+"""The command line of Landmark: ``engine index``, ``engine query`` and their siblings, and the readers of files."""

@@ -1,0 +1,94 @@
+"""Which engine answers this command: the one in this process, or a server?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.failures import CommandFailure
+from cli.settings import DEFAULT_MODEL, NO_MODEL, Settings
+from engine.errors import CollectionNotFound
+
+if TYPE_CHECKING:
+    from engine.api import CollectionApi, EngineApi
+
+
+@contextmanager
+def open_session(settings: Settings, *, create: bool = False) -> Iterator[EngineApi]:
+    """Opens the engine that the settings name, and closes it at the end.
+
+    Args:
+        settings: of the running command.
+        create: make the data folder if there is none; otherwise its absence is a failure that says what to do.
+    """
+    if settings.server:
+        with _connect(settings, settings.server) as remote:
+            yield remote
+        return
+    if not create and not settings.data.is_dir():
+        raise CommandFailure(
+            f"There is no index in {settings.data} yet. Run `engine index PATH` first, or name its folder with --data.",
+            kind="CollectionNotFound",
+        )
+    with _open(settings) as local:
+        yield local
+
+
+def find_collection(engine: EngineApi, settings: Settings) -> CollectionApi:
+    """Opens the collection that the settings name.
+
+    Raises:
+        CommandFailure: there is none; the message says how to make one.
+    """
+    try:
+        return engine.get_collection(settings.collection)
+    except CollectionNotFound as error:
+        name = "" if settings.collection == "default" else f" --collection {settings.collection}"
+        raise CommandFailure(f"{error} Run `engine index PATH{name}` first.", kind="CollectionNotFound") from error
+
+
+def ensure_collection(engine: EngineApi, name: str) -> CollectionApi:
+    """Opens a collection, or creates it with the engine's defaults."""
+    try:
+        return engine.get_collection(name)
+    except CollectionNotFound:
+        return engine.create_collection(name)
+
+
+def _open(settings: Settings) -> EngineApi:
+    """Opens the data folder with the model that was asked for, else with the one that made the collection.
+
+    The engine loads a model when the first text needs it, so opening twice costs little.
+    """
+    from engine import open_engine
+
+    if settings.model is not None:
+        return open_engine(settings.data, model=_named_model(settings.model), device=settings.device)
+    engine = open_engine(settings.data, model=DEFAULT_MODEL, device=settings.device)
+    try:
+        recorded = engine.get_collection(settings.collection).info().model
+    except CollectionNotFound:
+        recorded = None
+    except BaseException:
+        engine.close()
+        raise
+    if recorded is None or recorded.partition(":")[0] == DEFAULT_MODEL:  # "builtin:all-MiniLM-L6-v2"
+        return engine
+    engine.close()
+    return open_engine(settings.data, model=recorded, device=settings.device)
+
+
+def _named_model(name: str) -> str | None:
+    """The engine's name of a ``--model``. A folder is named from the root, so that it is found from anywhere later."""
+    if name == NO_MODEL:
+        return None
+    folder = Path(name)
+    return str(folder.resolve()) if folder.is_dir() else name
+
+
+def _connect(settings: Settings, address: str) -> EngineApi:
+    from engine.client import Tls, connect
+
+    return connect(address, api_key=settings.api_key, tls=Tls(ca=settings.tls_ca) if settings.tls else None)

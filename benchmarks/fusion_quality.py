@@ -1,0 +1,153 @@
+"""How good is each leg, and what does fusing them add, on real collections with human judgements?
+
+    python -m benchmarks.fusion_quality ../shared/eval --data /tmp/quality
+
+Every folder below the given one that is in BEIR layout is indexed once into --data (kept: a second run only queries) with
+the built-in model and the collection's defaults, then all its queries run in every mode. Beside us, in the same run:
+sentence-transformers with the same model (title + text cut at 256 tokens) and bm25s (method lucene) on our analyser's
+terms of whole documents. Prints a Markdown table and one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.report import environment, print_json, print_table
+from engine import open_engine
+from engine.api import CollectionApi
+from engine.evaluation import EvaluationSet, Metrics, evaluate, read_corpus, read_evaluation_set
+from engine.values import Query
+from index.analyzer import Analyzer
+
+RUNS = {
+    "dense": ("dense", "convex"),
+    "bm25": ("bm25", "convex"),
+    "hybrid": ("hybrid", "convex"),
+    "rrf": ("hybrid", "rrf"),
+    "dbsf": ("hybrid", "dbsf"),
+}
+LIMIT = 100
+BATCH = 64
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "collections", type=Path, nargs="?", default=Path("../shared/eval"), help="folder of BEIR folders"
+    )
+    parser.add_argument("--data", type=Path, default=Path("/tmp/landmark-quality"), help="where the indexes are kept")
+    parser.add_argument("--only", default="", help="names, by commas")
+    parser.add_argument("--no-peers", action="store_true", help="leave sentence-transformers and bm25s out")
+    arguments = parser.parse_args()
+    names = [path.parent.name for path in sorted(arguments.collections.glob("*/corpus.jsonl"))]
+    chosen = [name for name in names if not arguments.only or name in arguments.only.split(",")]
+    if not chosen:
+        parser.error(f"no BEIR folder in {arguments.collections}")
+    results = {}
+    for name in chosen:
+        results[name] = _measure_set(
+            read_evaluation_set(arguments.collections / name), arguments.data, not arguments.no_peers
+        )
+        print(f"{name}: {results[name]}", flush=True)
+    _print(results)
+
+
+def _measure_set(evaluation_set: EvaluationSet, data: Path, peers: bool) -> dict[str, object]:
+    with open_engine(data / evaluation_set.name) as engine:
+        if not engine.list_collections():
+            engine.create_collection("c")
+        collection = engine.get_collection("c")
+        started = time.perf_counter()
+        failed = [answer for answer in collection.ingest(read_corpus(evaluation_set.corpus)) if answer.error]
+        assert not failed, failed[0]
+        collection.optimize()
+        index_s = time.perf_counter() - started
+        found = {name: _run(collection, evaluation_set, mode, fusion) for name, (mode, fusion) in RUNS.items()}
+        weights = collection.info().weights
+    result: dict[str, object] = {name: metrics.ndcg_at_10 for name, metrics in found.items()}
+    result["recall_at_100"] = {name: round(metrics.recall_at_100, 4) for name, metrics in found.items()}
+    result["bm25_weight"] = round(weights["bm25"] / weights["dense"], 3)
+    result["index_s"] = round(index_s, 1)
+    if peers:
+        result["sentence-transformers"] = _sentence_transformers(evaluation_set).ndcg_at_10
+        result["bm25s"] = _bm25s(evaluation_set).ndcg_at_10
+    return result
+
+
+def _run(collection: CollectionApi, evaluation_set: EvaluationSet, mode: str, fusion: str) -> Metrics:
+    run = {}
+    items = list(evaluation_set.queries.items())
+    for start in range(0, len(items), BATCH):
+        part = items[start : start + BATCH]
+        queries = [
+            Query(text=text, mode=mode, fusion=fusion, limit=LIMIT, passages=0, explain=False)  # type: ignore[arg-type]
+            for _, text in part
+        ]
+        for (query_id, _), result in zip(part, collection.query_batch(queries), strict=True):
+            run[query_id] = [(hit.doc_id, hit.score) for hit in result.hits]
+    return evaluate(run, evaluation_set.qrels)
+
+
+def _whole_texts(evaluation_set: EvaluationSet) -> tuple[list[str], list[str]]:
+    documents = list(read_corpus(evaluation_set.corpus))
+    return [d.doc_id for d in documents], [f"{d.title} {d.text}".strip() for d in documents]
+
+
+def _sentence_transformers(evaluation_set: EvaluationSet) -> Metrics:
+    from sentence_transformers import SentenceTransformer
+
+    from embedder.builtin import model_folder
+
+    model = SentenceTransformer(str(model_folder()), device="cpu")
+    ids, texts = _whole_texts(evaluation_set)
+    vectors = model.encode(texts, normalize_embeddings=True)
+    queries = model.encode(list(evaluation_set.queries.values()), normalize_embeddings=True)
+    return evaluate(dict(_ranked(evaluation_set.queries, ids, queries @ vectors.T)), evaluation_set.qrels)
+
+
+def _bm25s(evaluation_set: EvaluationSet) -> Metrics:
+    import bm25s
+
+    analyzer = Analyzer("english")
+    ids, texts = _whole_texts(evaluation_set)
+    retriever = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
+    retriever.index([analyzer.terms(text) for text in texts], show_progress=False)
+    scores = [retriever.get_scores(_known(retriever, analyzer.terms(q))) for q in evaluation_set.queries.values()]
+    return evaluate(dict(_ranked(evaluation_set.queries, ids, np.array(scores), positive=True)), evaluation_set.qrels)
+
+
+def _known(retriever: object, terms: Sequence[str]) -> list[str]:
+    return [term for term in terms if term in retriever.vocab_dict]  # type: ignore[attr-defined]
+
+
+def _ranked(
+    queries: dict[str, str], ids: list[str], scores: np.ndarray, *, positive: bool = False
+) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+    for query_id, row in zip(queries, scores, strict=True):
+        best = np.argsort(-row, kind="stable")[:LIMIT]
+        yield query_id, [(ids[i], float(row[i])) for i in best if not positive or row[i] > 0]
+
+
+def _print(results: dict[str, dict[str, object]]) -> None:
+    columns = ["dense", "bm25", "hybrid", "rrf", "dbsf", "sentence-transformers", "bm25s"]
+    rows: list[list[object]] = []
+    gains = []
+    for name, result in results.items():
+        gains.append(result["hybrid"] - max(result["dense"], result["bm25"]))  # type: ignore[operator,type-var]
+        rows.append([name, *(result.get(column) for column in columns), f"{gains[-1]:+.3f}", result["bm25_weight"]])
+    means = [[r[c] for r in results.values() if c in r] for c in columns]
+    rows.append(["mean", *(float(np.mean(m)) if m else None for m in means), f"{np.mean(gains):+.3f}", ""])  # type: ignore[arg-type]
+    print("nDCG@10 (linear gain)\n")
+    print_table(["set", *columns, "hybrid - better leg", "BM25 weight"], rows)
+    print()
+    print_json({"benchmark": "fusion_quality", "environment": environment(0), "results": results})
+
+
+if __name__ == "__main__":
+    main()

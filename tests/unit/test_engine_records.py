@@ -1,0 +1,153 @@
+"""What is stored comes back to the bit, and what was damaged is never returned."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import CorruptData
+from engine.storage.durable import seal_folder, verify_folder
+from engine.storage.kv import Store, Table
+from engine.storage.records import (
+    DocumentRecord,
+    PassageBlock,
+    decode_block,
+    decode_document,
+    encode_block,
+    encode_document,
+)
+from index.sparse_rows import SparseRows
+
+
+def rows_of(rng, n, weights):
+    picked = [np.unique(rng.integers(0, 2**40, rng.integers(0, 9))).astype(np.uint64) for _ in range(n)]
+    return SparseRows.from_rows([(terms, weights(len(terms)).astype(np.float32)) for terms in picked])
+
+
+def block_of(seed, n, dim, *, sparse):
+    rng = np.random.default_rng(seed)
+    learned = rows_of(rng, n, rng.random)
+    learned = SparseRows(learned.indptr, learned.terms % (1 << 32), learned.values) if sparse else None
+    return PassageBlock(
+        np.arange(n, dtype=np.uint32),
+        np.arange(1, n + 1, dtype=np.uint32),
+        rng.integers(0, 256, (n, 16), dtype=np.uint8),
+        rng.normal(size=(n, dim)).astype(np.float16),
+        rows_of(rng, n, lambda m: rng.integers(1, 9, m)),
+        learned,
+    )
+
+
+def same_rows(a, b):
+    return all(np.array_equal(x, y) for x, y in ((a.indptr, b.indptr), (a.terms, b.terms), (a.values, b.values)))
+
+
+def same_block(a, b):
+    arrays = all(np.array_equal(getattr(a, f), getattr(b, f)) for f in ("starts", "ends", "keys", "dense"))
+    return (
+        arrays
+        and same_rows(a.terms, b.terms)
+        and (a.sparse is None if b.sparse is None else same_rows(a.sparse, b.sparse))
+    )
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(0, 6), dim=st.integers(0, 9), sparse=st.booleans())
+def test_a_passage_block_survives_its_encoding(seed, n, dim, sparse):
+    block = block_of(seed, n, dim, sparse=sparse)
+    assert same_block(decode_block(encode_block(block)), block)
+
+
+@given(seed=st.integers(0, 10**6), lengths=st.lists(st.integers(0, 4), min_size=1, max_size=5), sparse=st.booleans())
+def test_slices_of_joined_blocks_are_the_blocks(seed, lengths, sparse):
+    blocks = [block_of(seed + i, n, 3, sparse=sparse) for i, n in enumerate(lengths)]
+    joined, start = PassageBlock.concat(blocks), 0
+    for block in blocks:
+        assert same_block(joined.slice(start, start + block.n_passages), block)
+        start += block.n_passages
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"", lambda d: d[:6] + b"\xff\xff" + d[8:]]
+)
+def test_a_block_of_another_shape_is_corrupt(damage):
+    with pytest.raises(CorruptData):
+        decode_block(damage(encode_block(block_of(1, 3, 4, sparse=True))))
+
+
+def test_a_document_record_survives_its_encoding():
+    metadata = {"a": 1, "b": 1.5, "c": True, "d": "x", "e": ["x", 2, False]}
+    record = DocumentRecord("id", "title", metadata, b"h" * 24, 3, 10, 9, 1, False, 7)
+    assert decode_document(encode_document(record)) == record
+    with pytest.raises(CorruptData):
+        decode_document(b"\xc1")
+
+
+def test_every_flipped_bit_of_a_value_is_noticed(tmp_path):
+    store = Store(tmp_path)
+    value = b"a value that is stored"
+    with store.write() as transaction:
+        transaction.put(Table.TEXTS, b"key", value)
+        sealed = bytes(transaction._transaction.get(b"key", db=transaction._tables[Table.TEXTS]))
+    for bit in range(len(sealed) * 8):
+        flipped = bytearray(sealed)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        with store.write() as transaction:
+            transaction._transaction.put(b"key", bytes(flipped), db=transaction._tables[Table.TEXTS])
+        with store.read() as transaction, pytest.raises(CorruptData, match="checksum"):
+            transaction.get(Table.TEXTS, b"key")
+    store.close()
+
+
+def test_a_value_under_another_key_is_noticed(tmp_path):
+    store = Store(tmp_path)
+    with store.write() as transaction:
+        transaction.put(Table.TEXTS, b"one", b"value")
+        table = transaction._tables[Table.TEXTS]
+        transaction._transaction.put(b"two", transaction._transaction.get(b"one", db=table), db=table)
+        with pytest.raises(CorruptData):
+            transaction.get(Table.TEXTS, b"two")
+    store.close()
+
+
+def test_a_write_that_raises_leaves_nothing(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.write() as transaction:
+        transaction.put(Table.TEXTS, b"key", b"value")
+        raise RuntimeError
+    with store.read() as transaction:
+        assert transaction.get(Table.TEXTS, b"key") is None
+    store.close()
+
+
+def test_a_full_map_is_reported_and_leaves_nothing(tmp_path):
+    from engine.errors import StoreFull
+
+    store = Store(tmp_path, map_size=1 << 20)
+    with pytest.raises(StoreFull, match="full"), store.write() as transaction:
+        for number in range(100):
+            transaction.put(Table.TEXTS, b"%d" % number, bytes(1 << 16))
+    with store.read() as transaction:
+        assert transaction.count(Table.TEXTS) == 0
+    store.close()
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "add", "manifest"])
+def test_every_damage_of_a_sealed_folder_is_noticed(tmp_path, damage):
+    folder = tmp_path / "segment"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "a.npy").write_bytes(bytes(range(256)))
+    seal_folder(folder)
+    verify_folder(folder)
+    path = folder / "inner" / "a.npy"
+    if damage == "flip":
+        path.write_bytes(bytes([1]) + path.read_bytes()[1:])
+    elif damage == "truncate":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "remove":
+        path.unlink()
+    elif damage == "add":
+        (folder / "b.npy").write_bytes(b"")
+    else:
+        (folder / "manifest.json").write_text("{")
+    with pytest.raises(CorruptData):
+        verify_folder(folder)

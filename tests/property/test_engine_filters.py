@@ -28,17 +28,17 @@ def ordered(item, operator, value):
 
 
 @st.composite
-def conditions(draw, depth=3):
+def conditions(draw, depth=3, name="p"):
     """(expression, parameters, predicate over one document's metadata)."""
     kind = draw(
         st.sampled_from(["==", "!=", "order", "in", "not in", "exists"] + (["and", "or", "not"] if depth else []))
     )
     if kind in ("and", "or"):
-        left, right = draw(conditions(depth - 1)), draw(conditions(depth - 1))
+        left, right = draw(conditions(depth - 1, name + "l")), draw(conditions(depth - 1, name + "r"))
         join = (lambda d: left[2](d) and right[2](d)) if kind == "and" else (lambda d: left[2](d) or right[2](d))
         return f"({left[0]}) {kind} ({right[0]})", {**left[1], **right[1]}, join
     if kind == "not":
-        inner = draw(conditions(depth - 1))
+        inner = draw(conditions(depth - 1, name))
         return f"not ({inner[0]})", inner[1], lambda d: not inner[2](d)
     field = draw(FIELDS)
 
@@ -48,7 +48,6 @@ def conditions(draw, depth=3):
 
     if kind == "exists":
         return f"exists(`{field}`)", {}, lambda d: bool(items(d))
-    name = f"p{draw(st.integers(0, 10**6))}"
     if kind in ("in", "not in"):
         values = draw(st.lists(SCALARS, max_size=3))
         wanted = kind == "in"

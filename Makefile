@@ -17,6 +17,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@# torch first and by its exact pin: asked for through a range, pip would take a build with gigabytes of CUDA.
 	$(BIN)/python -m pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@# Compile the search kernels once (numba caches them), so that the first query does not wait for it.
+	$(BIN)/python -c "from index.warm import warm_kernels; warm_kernels()"
 	@touch $(STAMP)
 
 demo: setup ## index docs/ and two public-domain texts with the built-in model, offline, and query them

@@ -118,7 +118,8 @@ def _bm25s(evaluation_set: EvaluationSet) -> Metrics:
     ids, texts = _whole_texts(evaluation_set)
     retriever = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
     retriever.index([analyzer.terms(text) for text in texts], show_progress=False)
-    scores = [retriever.get_scores(_known(retriever, analyzer.terms(q))) for q in evaluation_set.queries.values()]
+    known = [_known(retriever, analyzer.terms(text)) for text in evaluation_set.queries.values()]
+    scores = [retriever.get_scores(terms) if terms else np.zeros(len(ids)) for terms in known]
     return evaluate(dict(_ranked(evaluation_set.queries, ids, np.array(scores), positive=True)), evaluation_set.qrels)
 
 

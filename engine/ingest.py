@@ -26,7 +26,7 @@ DocumentLike = Document | Mapping[str, object]
 
 # Two are prepared while one is committed; more in flight would only hold memory.
 BATCHES_IN_FLIGHT = 3
-BATCH_DOCUMENTS = 1_000
+BATCH_DOCUMENTS = 2_000
 # Embedding is the slow part, seconds for this many characters: small batches keep acknowledgements flowing.
 BATCH_TEXT = 1 << 15
 BATCH_TEXT_WITHOUT_MODEL = 1 << 22
@@ -58,7 +58,9 @@ class Ingestor:
         two batches in flight hold the same document, because a document is compared with the version stored before it.
         """
         waiting: deque[tuple[set[str], Future[list[Acknowledgement]]]] = deque()
-        pool = ThreadPoolExecutor(BATCHES_IN_FLIGHT, thread_name_prefix=f"ingest-{self._schema.name}")
+        # With a model, two batches keep it busy; without, preparing holds the interpreter, and more threads only contend.
+        n_threads = BATCHES_IN_FLIGHT if self._schema.model else BATCHES_IN_FLIGHT - 1
+        pool = ThreadPoolExecutor(n_threads, thread_name_prefix=f"ingest-{self._schema.name}")
         try:
             for ids, chunk in _chunks(documents, BATCH_TEXT if self._schema.model else BATCH_TEXT_WITHOUT_MODEL):
                 while waiting and any(ids & earlier for earlier, _ in waiting):

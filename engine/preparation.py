@@ -21,7 +21,7 @@ from engine.schema import CollectionSchema
 from engine.storage.kv import Store
 from engine.storage.records import KEY_BYTES, DocumentRecord, PassageBlock
 from engine.storage.store import find, read_block, read_document
-from engine.validation import check_sparse, check_vector
+from engine.validation import check_sparse
 from engine.values import Acknowledgement, Coverage, Document
 from index.analyzer import Analyzer
 from index.sparse_rows import SparseRows
@@ -156,7 +156,7 @@ class Preparer:
         if not _brings_vectors(document):
             spans = split_text(document.text, hard_boundaries=document.boundaries) or [(0, len(document.text))]
             return _Rows(spans, [bytes(KEY_BYTES)] * len(spans), [], [], Coverage())
-        dense = [] if document.vector is None else [check_vector(document.vector, self._schema.dim)]
+        dense = [] if document.vector is None else [np.asarray(document.vector, np.float32)]
         sparse = [] if document.sparse is None else [check_sparse(document.sparse)]
         return _Rows([(0, len(document.text))], [bytes(KEY_BYTES)], dense, sparse, Coverage())
 
@@ -168,7 +168,7 @@ class Preparer:
             for start, end in part.spans
         ]
         vectors = [vector for part in rows for vector in part.dense]
-        dense = np.empty((len(spans), 0), np.float16) if not self._schema.dim else np.stack(vectors).astype(np.float16)
+        dense = _unit_rows(np.stack(vectors)) if self._schema.dim else np.empty((len(spans), 0), np.float16)
         return PassageBlock(
             spans[:, 0],
             spans[:, 1],
@@ -190,6 +190,12 @@ def content_hash(document: Document) -> bytes:
 def metadata_hash(metadata: Mapping[str, object]) -> bytes:
     """The last 8 bytes of `content_hash`."""
     return xxhash.xxh3_64_digest(msgspec.msgpack.encode(sorted(metadata.items())))
+
+
+def _unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """float16[n, dim] of unit length, from checked vectors of any length."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return (vectors / norms[:, None]).astype(np.float16)
 
 
 def _brings_vectors(document: Document) -> bool:

@@ -164,13 +164,14 @@ def check_vector(vector: object, dim: int, field: str = "vector") -> np.ndarray:
         raise InvalidArgument(field, f"is not a list of numbers ({error})") from error
     if array.shape != (dim,):
         raise DimensionMismatch(dim, array.shape[0] if array.ndim == 1 else array.size, field)
-    if not np.isfinite(array).all():
+    wide = array.astype(np.float64)
+    norm = math.sqrt(np.dot(wide, wide))  # one pass: a value that is not finite makes the norm so
+    if not math.isfinite(norm):
         where = int(np.flatnonzero(~np.isfinite(array))[0])
         raise InvalidArgument(field, f"has {array[where]} at position {where}; every value must be finite")
-    norm = float(np.linalg.norm(array.astype(np.float64)))
     if norm < 1e-12:
         raise InvalidArgument(field, "is all zero; a direction is needed")
-    return (array / norm).astype(np.float32)
+    return (wide / norm).astype(np.float32)
 
 
 def check_sparse(sparse: object, field: str = "sparse") -> tuple[np.ndarray, np.ndarray]:

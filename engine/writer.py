@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 # In the head, this many segments of one size class are merged into one, so a query meets few of them.
-HEAD_FANOUT = 4
+HEAD_FANOUT = 8
 GROUP_BYTES = 64 << 20
 QUEUE_BYTES = 256 << 20
 REAPED_PER_COMMIT = 2_000
@@ -293,7 +293,7 @@ class Writer:
 def _mergeable(segments: list[LiveSegment]) -> slice | None:
     """The last HEAD_FANOUT segments, when all are free head segments and the oldest is not much larger than the newest.
 
-    So a passage is merged about log4(head size) times, and a head of n passages has O(log n) segments.
+    So a passage is merged about log8(head size) times, and a head of n passages has O(log n) segments.
     """
     tail = segments[-HEAD_FANOUT:]
     if len(tail) < HEAD_FANOUT or any(live.segment.name or live.frozen for live in tail):

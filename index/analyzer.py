@@ -23,20 +23,19 @@ from __future__ import annotations
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 
-import numpy as np
 import regex
 import Stemmer
 import xxhash
 
+from index.chunk_cache import ChunkCache
 from index.errors import UnknownLanguage
 from index.kernels import count_terms
 from index.sparse_rows import SparseRows
 
 ANALYZER_VERSION = 1
-MAX_CACHED_CHUNKS = 1 << 18  # about 60 MiB when full; then the cache starts anew
-MAX_CACHED_CHUNK = 48  # characters; longer chunks seldom come again
+MAX_CACHED_WORDS = 1 << 18
 MAX_STEMMED_WORD = 64  # characters; longer ones are data, not words: neither stemmed nor split
 
 # Lucene's EnglishAnalyzer.ENGLISH_STOP_WORDS_SET, Apache-2.0.
@@ -100,9 +99,9 @@ class Analyzer:
         self.stop_words = stop_words
         self._dropped = ENGLISH_STOP_WORDS if stop_words and language in ("english", "porter") else frozenset()
         self._english = language in FOLD_BEFORE_STEMMING
-        self._stemmer = None if language == "none" else Stemmer.Stemmer(language, 0)
-        self._stemming = threading.Lock()  # PyStemmer objects are not thread-safe
-        self._hashes = _HashCache(self)
+        self._stemmers = threading.local()  # PyStemmer objects are not thread-safe: one a thread
+        self._plain_words: dict[str, list[int]] = {}
+        self._chunks = ChunkCache(self._chunk_hashes)
 
     def terms(self, text: str) -> list[str]:
         """The terms of ``text``, in order, repeats included."""
@@ -126,12 +125,20 @@ class Analyzer:
 
         Chunks seen before are answered from a bounded cache, so a thread does tens of thousands of passages a second.
         """
-        lookup = self._hashes.__getitem__
-        rows = [tuple(chain.from_iterable(map(lookup, text.split()))) for text in texts]
-        indptr = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=indptr[1:])
-        hashes = np.fromiter(chain.from_iterable(rows), np.uint64, int(indptr[-1]))
-        return SparseRows(*count_terms(indptr, hashes))
+        return SparseRows(*count_terms(*self._chunks.terms(texts)))
+
+    def _chunk_hashes(self, chunk: str) -> list[int]:
+        """The hashes of a chunk's terms; a plain word beside punctuation shares those of the word."""
+        core = chunk.strip(_PUNCTUATION)
+        if not (core.isascii() and core.isalpha() and core[1:].islower()):
+            return [term_hash(term) for _, _, term in self._analyse(chunk)]
+        word = self._lower(core)
+        hashes = self._plain_words.get(word)
+        if hashes is None:
+            if len(self._plain_words) >= MAX_CACHED_WORDS:
+                self._plain_words.clear()
+            hashes = self._plain_words[word] = [term_hash(term) for _, _, term in self._analyse(word)]
+        return hashes
 
     def _analyse(self, chunk: str) -> list[Span]:
         """The terms of a chunk without white space, with their places in it."""
@@ -212,28 +219,13 @@ class Analyzer:
         """The stem of a normalised word; empty when it is a stop word."""
         if word in self._dropped:
             return ""
-        if self._stemmer is None or len(word) > MAX_STEMMED_WORD or _NOT_STEMMED.search(word):
+        if self.language == "none" or len(word) > MAX_STEMMED_WORD or _NOT_STEMMED.search(word):
             return word
-        with self._stemming:
-            stem = str(self._stemmer.stemWord(word))
+        stemmer = getattr(self._stemmers, "own", None)
+        if stemmer is None:
+            stemmer = self._stemmers.own = Stemmer.Stemmer(self.language, 0)
+        stem = str(stemmer.stemWord(word))
         return _without_accents(stem) if self.language in FOLD_AFTER_STEMMING and not stem.isascii() else stem
-
-
-class _HashCache(dict[str, tuple[int, ...]]):
-    """Chunk of text → hashes of its terms; fills itself, and starts anew when it is full."""
-
-    def __init__(self, analyzer: Analyzer) -> None:
-        super().__init__()
-        self._analyzer = analyzer
-
-    def __missing__(self, chunk: str) -> tuple[int, ...]:
-        """Analyse a chunk that was not seen yet. Two threads may do so at once; both find the same."""
-        hashes = tuple(term_hash(term) for _, _, term in self._analyzer._analyse(chunk))
-        if len(chunk) <= MAX_CACHED_CHUNK:
-            if len(self) >= MAX_CACHED_CHUNKS:
-                self.clear()
-            self[chunk] = hashes
-        return hashes
 
 
 def _bigrams(run: str, start: int) -> Iterator[Span]:

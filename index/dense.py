@@ -29,7 +29,7 @@ from index.ivfpq import IvfPqIndex
 FORMAT_VERSION = 1
 SMALL = 2_048  # rows; below, a scan of the full vectors takes under 0.2 ms and nothing coarse is built
 FEW_ALLOWED = 8_192  # allowed rows; up to here scanning them beats any filtered search
-OVERSAMPLE = 8.0  # candidates rescored, as a multiple of k
+OVERSAMPLE = 4.0  # candidates rescored, as a multiple of k
 LEAST_DEPTH = 200  # candidates rescored at least
 _CHUNK = 65_536  # rows converted to float32 at a time
 

@@ -35,7 +35,6 @@ from index.kernels import count_terms
 from index.sparse_rows import SparseRows
 
 ANALYZER_VERSION = 1
-MAX_CACHED_WORDS = 1 << 18
 MAX_STEMMED_WORD = 64  # characters; longer ones are data, not words: neither stemmed nor split
 
 # Lucene's EnglishAnalyzer.ENGLISH_STOP_WORDS_SET, Apache-2.0.
@@ -100,8 +99,7 @@ class Analyzer:
         self._dropped = ENGLISH_STOP_WORDS if stop_words and language in ("english", "porter") else frozenset()
         self._english = language in FOLD_BEFORE_STEMMING
         self._stemmers = threading.local()  # PyStemmer objects are not thread-safe: one a thread
-        self._plain_words: dict[str, list[int]] = {}
-        self._chunks = ChunkCache(self._chunk_hashes)
+        self._chunks = ChunkCache(self._chunk_hashes, _PUNCTUATION, fold=language != "turkish")
 
     def terms(self, text: str) -> list[str]:
         """The terms of ``text``, in order, repeats included."""
@@ -128,17 +126,8 @@ class Analyzer:
         return SparseRows(*count_terms(*self._chunks.terms(texts)))
 
     def _chunk_hashes(self, chunk: str) -> list[int]:
-        """The hashes of a chunk's terms; a plain word beside punctuation shares those of the word."""
-        core = chunk.strip(_PUNCTUATION)
-        if not (core.isascii() and core.isalpha() and core[1:].islower()):
-            return [term_hash(term) for _, _, term in self._analyse(chunk)]
-        word = self._lower(core)
-        hashes = self._plain_words.get(word)
-        if hashes is None:
-            if len(self._plain_words) >= MAX_CACHED_WORDS:
-                self._plain_words.clear()
-            hashes = self._plain_words[word] = [term_hash(term) for _, _, term in self._analyse(word)]
-        return hashes
+        """The hashes of a chunk's terms."""
+        return [term_hash(term) for _, _, term in self._analyse(chunk)]
 
     def _analyse(self, chunk: str) -> list[Span]:
         """The terms of a chunk without white space, with their places in it."""

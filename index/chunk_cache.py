@@ -27,10 +27,15 @@ class ChunkCache:
 
     Args:
         analyse: the term hashes of a chunk that was not seen before.
+        punctuation: what may surround a plain word without changing its terms.
+        fold: whether a plain word has the same terms in capitals, as in every language but Turkish.
     """
 
-    def __init__(self, analyse: Callable[[str], Sequence[int]]) -> None:
+    def __init__(self, analyse: Callable[[str], Sequence[int]], punctuation: str, *, fold: bool) -> None:
         self._analyse = analyse
+        self._fold = fold
+        self._punctuation = np.zeros(256, np.bool_)
+        self._punctuation[[ord(character) for character in punctuation if character.isascii()]] = True
         self._lock = threading.Lock()
         self._reset()
 
@@ -47,7 +52,7 @@ class ChunkCache:
         data = np.frombuffer(b"".join(encoded), np.uint8)
         offsets = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum([len(one) for one in encoded], out=offsets[1:])
-        starts, ends, hashes, indptr = cut_chunks(data, offsets)
+        starts, ends, hashes, indptr = cut_chunks(data, offsets, self._punctuation, self._fold)
         with self._lock:
             found = find_chunks(self._keys, self._ordinals, hashes)
             if len(found) and found.min() < 0:

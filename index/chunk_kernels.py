@@ -19,12 +19,33 @@ def is_space(byte: int) -> bool:
 
 
 @njit(nogil=True, cache=True)
-def cut_chunks(data: np.ndarray, offsets: Rows) -> tuple[Rows, Rows, Terms, Rows]:
+def plain_word(data: np.ndarray, start: int, end: int, punctuation: np.ndarray) -> tuple[int, int]:
+    """The bounds of the one plain English word in a chunk, or (start, start) when there is none.
+
+    Plain: ASCII letters, small ones from the second on, at least two, with nothing but punctuation around them.
+    """
+    first, last = start, end
+    while first < last and punctuation[data[first]]:
+        first += 1
+    while last > first and punctuation[data[last - 1]]:
+        last -= 1
+    if last - first < 2 or not 97 <= data[first] | 32 <= 122:
+        return start, start
+    for place in range(first + 1, last):
+        if not 97 <= data[place] <= 122:
+            return start, start
+    return first, last
+
+
+@njit(nogil=True, cache=True)
+def cut_chunks(data: np.ndarray, offsets: Rows, punctuation: np.ndarray, fold: bool) -> tuple[Rows, Rows, Terms, Rows]:
     """Cut rows of bytes at white space.
 
     Args:
         data: uint8[n], the rows one after the other.
         offsets: int64[n_rows + 1], where each row begins.
+        punctuation: bool[256], the bytes that may surround a plain word.
+        fold: reduce a chunk with a plain word to that word, and hash it in small letters.
 
     Returns:
         starts, ends int64[m] into ``data``, hashes uint64[m] of each chunk's bytes, indptr int64[n_rows + 1].
@@ -41,12 +62,17 @@ def cut_chunks(data: np.ndarray, offsets: Rows) -> tuple[Rows, Rows, Terms, Rows
             if is_space(data[place]):
                 place += 1
                 continue
-            starts[count] = place
-            value = _FNV_OFFSET
+            start = place
             while place < stop and not is_space(data[place]):
-                value = (value ^ np.uint64(data[place])) * _FNV_PRIME
                 place += 1
-            ends[count] = place
+            first, last = plain_word(data, start, place, punctuation) if fold else (start, start)
+            letter_case = np.uint64(32 if last > first else 0)
+            if last == first:
+                first, last = start, place
+            starts[count], ends[count] = first, last
+            value = _FNV_OFFSET
+            for i in range(first, last):
+                value = (value ^ (np.uint64(data[i]) | letter_case)) * _FNV_PRIME
             value = (value ^ (value >> np.uint64(33))) * _MIX
             hashes[count] = value ^ (value >> np.uint64(29))
             count += 1

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from index import analyzer as analysis
 from index import chunk_cache
 from index.analyzer import Analyzer
 from index.errors import UnknownLanguage
@@ -30,16 +29,13 @@ def test_a_megabyte_without_a_space_is_one_term():
     analyzer = Analyzer()
     assert len(analyzer.terms("ab" * 500_000)) == 1
     assert analyzer.count(["aB" * 500_000]).terms.size == 1
-    assert len(analyzer._plain_words) == 0
 
 
 def test_full_cache_starts_anew_and_changes_no_answer(monkeypatch):
     monkeypatch.setattr(chunk_cache, "MAX_CHUNKS", 20)
-    monkeypatch.setattr(analysis, "MAX_CACHED_WORDS", 10)
     texts = [f"word{chr(97 + i)} shared other{i}" for i in range(26)]
     small, large = Analyzer(), Analyzer()
     first = SparseRows.concat([small.count([text]) for text in texts])
-    assert len(small._plain_words) <= 10
     assert len(small._chunks._starts) - 1 <= 20, "the cache never started anew; the test proves nothing"
     monkeypatch.undo()
     second = large.count(texts)

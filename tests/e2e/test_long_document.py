@@ -1,7 +1,10 @@
 """A book of 300 pages is one document: nothing of it is dropped, and its last page is found."""
 
+import ast
 import itertools
+import pydoc
 import pydoc_data.topics
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +17,18 @@ LAST_PAGE = (
 )
 
 
+def library_docstrings():
+    for path in sorted(Path(pydoc.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                yield text
+
+
 def book(pages):
-    """Real prose: the topics of Python's own help, which every Python has, and a last page of our own."""
+    """Real prose that every Python has: the topics of its help and the docstrings of its library, then our last page."""
     words_needed = PAGE_WORDS * (pages - 1)
-    text = "\n\n".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))
+    topics = [pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics)]
+    text = "\n\n".join([*topics, *library_docstrings()])
     body, count = [], 0
     for line in text.split("\n"):
         count += len(line.split())

@@ -45,10 +45,8 @@ fix: setup ## let ruff mend what it can
 proto: setup ## regenerate engine/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. proto/engine/v1/engine.proto
 
-bench: setup ## every benchmark that needs no peers; see benchmarks/README.md
-	$(BIN)/python -m benchmarks.fusion_quality
+bench: setup ## the benchmark that needs no other data; benchmarks/README.md has the rest
 	$(BIN)/python -m benchmarks.embed_throughput
-	$(BIN)/python -m benchmarks.search_speed
 
 serve: setup ## serve ./.landmark on 127.0.0.1:50051
 	$(BIN)/engine serve

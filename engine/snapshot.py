@@ -37,11 +37,6 @@ class LiveSegment:
         object.__setattr__(self, "live_length", float(np.sum(kept, dtype=np.float64)))
 
     @property
-    def n_deleted_docs(self) -> int:
-        """How many of the segment's documents are deleted."""
-        return 0 if self.deleted is None else int(self.deleted.sum())
-
-    @property
     def kept_docs(self) -> np.ndarray:
         """bool[n_docs] of the documents that are not deleted."""
         return np.ones(self.segment.n_docs, bool) if self.deleted is None else ~self.deleted

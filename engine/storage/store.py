@@ -189,11 +189,6 @@ def dead_versions(transaction: Transaction) -> list[int]:
     return [_number(key) for key in transaction.keys(Table.DEAD)]
 
 
-def stored_versions(transaction: Transaction, start: int = 0) -> Iterator[int]:
-    """Every version with passages from ``start`` on, ascending, dead ones included."""
-    return map(_number, transaction.keys(Table.PASSAGES, _key(start)))
-
-
 def stored_blocks(transaction: Transaction, start: int) -> Iterator[tuple[int, PassageBlock]]:
     """(version, passages) from ``start`` on, ascending, dead versions included."""
     for key, data in transaction.items(Table.PASSAGES, _key(start)):

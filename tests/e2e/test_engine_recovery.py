@@ -100,7 +100,6 @@ def test_answers_do_not_depend_on_how_segments_are_cut(folder):
         collection = engine.get_collection("c")
         before = answers(collection)
         collection.optimize()
-        assert [segment.deleted for segment in collection.stats().segments] == [150, 0] or answers(collection) == before
         assert answers(collection) == before
         for doc in documents(range(500, 510), version=1):
             collection.delete([doc["doc_id"]])
@@ -223,7 +222,8 @@ def test_background_work_changes_no_answer_and_loses_no_write(tmp_path):
 
 
 def test_dead_versions_leave_the_store(tmp_path):
-    from engine.storage.store import dead_versions, stored_versions
+    from engine.storage.kv import Table
+    from engine.storage.store import dead_versions
 
     with opened(tmp_path) as engine:
         collection = engine.create_collection("c", dim=DIM)
@@ -231,14 +231,15 @@ def test_dead_versions_leave_the_store(tmp_path):
             collection.upsert(documents(range(20), version))
         collection.delete(["nothing"])
         with collection._store.read() as transaction:
-            assert len(list(stored_versions(transaction))) == 20
+            assert transaction.count(Table.PASSAGES) == 20
         collection.optimize()
         with collection._store.read() as transaction:
             assert dead_versions(transaction) == []
 
 
 def test_a_version_that_a_query_holds_is_not_reaped(tmp_path):
-    from engine.storage.store import read_document, stored_versions
+    from engine.storage.kv import Table
+    from engine.storage.store import read_document
 
     with opened(tmp_path) as engine:
         collection = engine.create_collection("c", dim=DIM)
@@ -251,4 +252,4 @@ def test_a_version_that_a_query_holds_is_not_reaped(tmp_path):
                 assert [read_document(transaction, n).metadata["version"] for n in held] == [0] * 5
         collection.upsert(documents(range(6, 7)))
         with collection._store.read() as transaction:
-            assert len(list(stored_versions(transaction))) == 7
+            assert transaction.count(Table.PASSAGES) == 7

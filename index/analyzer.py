@@ -23,12 +23,15 @@ from __future__ import annotations
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 
+import numpy as np
 import regex
 import Stemmer
 import xxhash
 
+from index.arrays import Mask
 from index.chunk_cache import ChunkCache
 from index.errors import UnknownLanguage
 from index.kernels import count_terms
@@ -62,6 +65,7 @@ _LATIN_MARKS = regex.compile(r"(?<=\p{Latin})\p{Mn}+")
 _NOT_STEMMED = regex.compile(r"[\p{N}_]")
 _PIECE = regex.compile(r"[\p{L}\p{M}\p{N}_]+")
 _CHARACTER = regex.compile(r"\X")
+_SEPARATOR = regex.compile(rf"(?V1)[^\p{{L}}\p{{M}}\p{{N}}\p{{Cf}}{_UNSPACED}_.,'’ʼ＇+\#]")  # what _TOKEN never holds
 _PUNCTUATION = ".,;:!?\"'()[]{}*`<>«»“”‘’"
 
 Span = tuple[int, int, str]
@@ -75,6 +79,14 @@ def term_hash(term: str) -> int:
 def languages() -> tuple[str, ...]:
     """What ``Analyzer`` takes: the Snowball algorithms and "none", which does not stem."""
     return (*sorted(Stemmer.algorithms()), "none")
+
+
+@cache
+def _separators() -> Mask:
+    """bool[65536]: by code point, the characters that no term holds and no pattern looks at."""
+    table = np.zeros(1 << 16, np.bool_)
+    table[[match.start() for match in _SEPARATOR.finditer("".join(map(chr, range(table.size))))]] = True
+    return table
 
 
 class Analyzer:
@@ -99,7 +111,7 @@ class Analyzer:
         self._dropped = ENGLISH_STOP_WORDS if stop_words and language in ("english", "porter") else frozenset()
         self._english = language in FOLD_BEFORE_STEMMING
         self._stemmers = threading.local()  # PyStemmer objects are not thread-safe: one a thread
-        self._chunks = ChunkCache(self._chunk_hashes, _PUNCTUATION, fold=language != "turkish")
+        self._chunks = ChunkCache(self._chunk_hashes, _separators(), fold=language != "turkish")
 
     def terms(self, text: str) -> list[str]:
         """The terms of ``text``, in order, repeats included."""

@@ -11,15 +11,12 @@ import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import regex
 
-from index.arrays import Rows, Terms
+from index.arrays import Mask, Rows, Terms
 from index.chunk_kernels import add_chunks, cut_chunks, find_chunks, gather_terms
 
 SLOTS = 1 << 21  # about 40 MiB with the terms
 MAX_CHUNKS = SLOTS // 2  # then the cache starts anew
-
-_OTHER_SPACE = regex.compile(r"[^\S\x00-\x7f]")
 
 
 class ChunkCache:
@@ -27,15 +24,14 @@ class ChunkCache:
 
     Args:
         analyse: the term hashes of a chunk that was not seen before.
-        punctuation: what may surround a plain word without changing its terms.
-        fold: whether a plain word has the same terms in capitals, as in every language but Turkish.
+        separators: bool[65536], the characters by code point that part chunks: no term holds them.
+        fold: whether a word has the same terms in capitals, as in every language but Turkish.
     """
 
-    def __init__(self, analyse: Callable[[str], Sequence[int]], punctuation: str, *, fold: bool) -> None:
+    def __init__(self, analyse: Callable[[str], Sequence[int]], separators: Mask, *, fold: bool) -> None:
         self._analyse = analyse
+        self._separators = separators
         self._fold = fold
-        self._punctuation = np.zeros(256, np.bool_)
-        self._punctuation[[ord(character) for character in punctuation if character.isascii()]] = True
         self._lock = threading.Lock()
         self._reset()
 
@@ -48,26 +44,20 @@ class ChunkCache:
 
     def terms(self, texts: Sequence[str]) -> tuple[Rows, Terms]:
         """Indptr int64[n + 1] and term hashes uint64 of each text, in text order, repeats included."""
-        encoded = [self._plain(text) for text in texts]
-        data = np.frombuffer(b"".join(encoded), np.uint8)
+        encoded = [f"{text}\n".encode("utf-8", "surrogatepass") for text in texts]
+        joined = b"".join(encoded)
+        data = np.frombuffer(joined, np.uint8)
         offsets = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum([len(one) for one in encoded], out=offsets[1:])
-        starts, ends, hashes, indptr = cut_chunks(data, offsets, self._punctuation, self._fold)
+        starts, ends, hashes, indptr = cut_chunks(data, offsets, self._separators, self._fold)
         with self._lock:
             found = find_chunks(self._keys, self._ordinals, hashes)
             if len(found) and found.min() < 0:
-                self._learn(data, starts, ends, hashes, np.flatnonzero(found < 0))
+                self._learn(joined, starts, ends, hashes, np.flatnonzero(found < 0))
                 found = find_chunks(self._keys, self._ordinals, hashes)
             return gather_terms(found, indptr, self._starts, self._terms)
 
-    @staticmethod
-    def _plain(text: str) -> bytes:
-        """UTF-8 in which only ASCII white space parts chunks, as ``str.split`` parts them."""
-        if not text.isascii():
-            text = _OTHER_SPACE.sub(" ", text)
-        return text.encode("utf-8", "surrogatepass")
-
-    def _learn(self, data: np.ndarray, starts: Rows, ends: Rows, hashes: Terms, missing: Rows) -> None:
+    def _learn(self, data: bytes, starts: Rows, ends: Rows, hashes: Terms, missing: Rows) -> None:
         """Analyse the chunks at ``missing`` and add them."""
         if len(self._starts) - 1 + len(missing) > MAX_CHUNKS:
             # Everything that this call needs is learnt again, in one go.
@@ -76,7 +66,7 @@ class ChunkCache:
         new, first = np.unique(hashes[missing], return_index=True)
         places = missing[first]
         analysed = [
-            self._analyse(data[start:end].tobytes().decode("utf-8", "surrogatepass"))
+            self._analyse(data[start:end].decode("utf-8", "surrogatepass"))
             for start, end in zip(starts[places].tolist(), ends[places].tolist(), strict=True)
         ]
         known = len(self._starts) - 1

@@ -1,4 +1,4 @@
-"""How is text cut at white space and looked up, without the interpreter? Plain functions over arrays, compiled by numba."""
+"""How is text cut into chunks and looked up, without the interpreter? Plain functions over arrays, compiled by numba."""
 
 from __future__ import annotations
 
@@ -13,39 +13,56 @@ _MIX = np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's finaliser: FNV leaves the 
 
 
 @njit(nogil=True, cache=True)
-def is_space(byte: int) -> bool:
-    """Whether an ASCII byte is white space for ``str.split``."""
-    return byte == 32 or 9 <= byte <= 13 or 28 <= byte <= 31
+def is_edge(byte: int) -> bool:
+    """Whether it is an apostrophe, a comma or a point: terms may hold them, and none begins with them."""
+    return byte == 39 or byte == 44 or byte == 46
 
 
 @njit(nogil=True, cache=True)
-def plain_word(data: np.ndarray, start: int, end: int, punctuation: np.ndarray) -> tuple[int, int]:
-    """The bounds of the one plain English word in a chunk, or (start, start) when there is none.
+def trimmed(data: np.ndarray, start: int, end: int) -> tuple[int, int]:
+    """The bounds of a chunk without the apostrophes, commas and points around it, where they change none of its terms.
 
-    Plain: ASCII letters, small ones from the second on, at least two, with nothing but punctuation around them.
+    Behind a chunk with a comma or a point inside they stay: "U.S." and "U.S", "1,000," and "1,000" have different terms.
     """
     first, last = start, end
-    while first < last and punctuation[data[first]]:
+    while first < last and is_edge(data[first]):
         first += 1
-    while last > first and punctuation[data[last - 1]]:
+    while last > first and is_edge(data[last - 1]):
         last -= 1
-    if last - first < 2 or not 97 <= data[first] | 32 <= 122:
-        return start, start
-    for place in range(first + 1, last):
-        if not 97 <= data[place] <= 122:
-            return start, start
+    for place in range(first, last):
+        if data[place] != 39 and is_edge(data[place]):
+            return first, end
     return first, last
 
 
 @njit(nogil=True, cache=True)
-def cut_chunks(data: np.ndarray, offsets: Rows, punctuation: np.ndarray, fold: bool) -> tuple[Rows, Rows, Terms, Rows]:
-    """Cut rows of bytes at white space.
+def folded_hash(data: np.ndarray, start: int, end: int, fold: bool) -> np.uint64:
+    """64-bit FNV-1a of the bytes; with ``fold``, of the small letters of a word of ASCII letters written in one way.
+
+    In one way: all small, all capitals, or a capital first; others may be identifiers, whose parts the case tells apart.
+    """
+    letters, capitals = 0, 0
+    for place in range(start, end):
+        letters += 97 <= data[place] | 32 <= 122
+        capitals += 65 <= data[place] <= 90
+    small = capitals == 0 or capitals == letters or (capitals == 1 and data[start] < 97)
+    bits = np.uint64(32 if fold and small and letters == end - start else 0)
+    value = _FNV_OFFSET
+    for place in range(start, end):
+        value = (value ^ (np.uint64(data[place]) | bits)) * _FNV_PRIME
+    value = (value ^ (value >> np.uint64(33))) * _MIX
+    return value ^ (value >> np.uint64(29))
+
+
+@njit(nogil=True, cache=True)
+def cut_chunks(data: np.ndarray, offsets: Rows, separators: np.ndarray, fold: bool) -> tuple[Rows, Rows, Terms, Rows]:
+    """Cut rows of UTF-8 at separators.
 
     Args:
-        data: uint8[n], the rows one after the other.
+        data: uint8[n], the rows one after the other; each ends with a separator.
         offsets: int64[n_rows + 1], where each row begins.
-        punctuation: bool[256], the bytes that may surround a plain word.
-        fold: reduce a chunk with a plain word to that word, and hash it in small letters.
+        separators: bool[65536] by code point; a character beyond them separates nothing.
+        fold: hash a word whose case says nothing in small letters.
 
     Returns:
         starts, ends int64[m] into ``data``, hashes uint64[m] of each chunk's bytes, indptr int64[n_rows + 1].
@@ -57,25 +74,27 @@ def cut_chunks(data: np.ndarray, offsets: Rows, punctuation: np.ndarray, fold: b
     indptr = np.zeros(len(offsets), np.int64)
     count = 0
     for row in range(len(offsets) - 1):
-        place, stop = offsets[row], offsets[row + 1]
-        while place < stop:
-            if is_space(data[place]):
-                place += 1
-                continue
-            start = place
-            while place < stop and not is_space(data[place]):
-                place += 1
-            first, last = plain_word(data, start, place, punctuation) if fold else (start, start)
-            letter_case = np.uint64(32 if last > first else 0)
-            if last == first:
-                first, last = start, place
-            starts[count], ends[count] = first, last
-            value = _FNV_OFFSET
-            for i in range(first, last):
-                value = (value ^ (np.uint64(data[i]) | letter_case)) * _FNV_PRIME
-            value = (value ^ (value >> np.uint64(33))) * _MIX
-            hashes[count] = value ^ (value >> np.uint64(29))
-            count += 1
+        start = place = offsets[row]
+        while place < offsets[row + 1]:
+            lead = int(data[place])
+            # Decoded here: a call would count references to the arrays, at ten times the price of the byte.
+            if lead < 0x80:
+                width, separates = 1, separators[lead]
+            elif lead < 0xE0:
+                width, separates = 2, separators[(lead & 0x1F) << 6 | int(data[place + 1]) & 0x3F]
+            elif lead < 0xF0:
+                tail = (int(data[place + 1]) & 0x3F) << 6 | int(data[place + 2]) & 0x3F
+                width, separates = 3, separators[(lead & 0x0F) << 12 | tail]
+            else:
+                width, separates = 4, False
+            if separates:
+                first, last = trimmed(data, start, place)
+                if first < last:
+                    starts[count], ends[count] = first, last
+                    hashes[count] = folded_hash(data, first, last, fold)
+                    count += 1
+                start = place + width
+            place += width
         indptr[row + 1] = count
     return starts[:count], ends[:count], hashes[:count], indptr
 

@@ -1,12 +1,13 @@
 """The analyser at its edges: languages, its cache, long words and threads."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from index import chunk_cache
-from index.analyzer import Analyzer
+from index.analyzer import Analyzer, term_hash
 from index.errors import UnknownLanguage
 from index.sparse_rows import SparseRows
 from index.warm import warm_kernels
@@ -29,6 +30,23 @@ def test_a_megabyte_without_a_space_is_one_term():
     analyzer = Analyzer()
     assert len(analyzer.terms("ab" * 500_000)) == 1
     assert analyzer.count(["aB" * 500_000]).terms.size == 1
+
+
+CHUNKS = "U.S. (u.s) 1,000, 1,000 v1.2. C++, C#. 'tis dogs' DOGS Dogs dOgs the-dogs—“dogs” İ.İ l'eau, x_y/z2\u2028½.\ud800é😀+"
+
+
+@pytest.mark.parametrize("language", ["english", "french", "turkish", "none"])
+def test_cutting_at_signs_changes_no_term(language):
+    analyzer = Analyzer(language)
+    hashes, counts = analyzer.count([CHUNKS]).row(0)
+    terms = Counter(map(term_hash, analyzer.terms(CHUNKS)))
+    assert dict(zip(hashes.tolist(), counts.tolist(), strict=True)) == terms
+
+
+def test_one_word_in_other_signs_and_capitals_is_learnt_once():
+    analyzer = Analyzer()
+    analyzer.count(["dogs (Dogs) DOGS, “dogs”—dogs. 'dogs'"])
+    assert len(analyzer._chunks._starts) - 1 == 1
 
 
 def test_full_cache_starts_anew_and_changes_no_answer(monkeypatch):

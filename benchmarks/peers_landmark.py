@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.peers_data import DataSet
-from benchmarks.peers_measure import Answer, disk_mib, measure_queries, memory_over, peak_mib, quality
+from benchmarks.peers_measure import LIMIT, Dense, Hybrid, Passage, disk_mib, measure_dense, measure_hybrid, peak_mib
 from engine import open_engine
 from engine.api import CollectionApi
 from engine.values import Document
 
-LIMIT = 10
 ADDRESS = "127.0.0.1:50977"
+NOTE = "prefixes searched, then full vectors; BM25 with stemming; convex fusion; fsync before each acknowledgement"
 REOPEN = """
 import sys, time, numpy as np
 start = time.perf_counter()
@@ -39,28 +39,37 @@ def ingest_and_wait(data_set: DataSet, folder: Path) -> None:
     time.sleep(600)
 
 
-def measure(data_set: DataSet, folder: Path) -> dict[str, object]:
-    """Ingest, background work, queries embedded and over gRPC, disk and memory."""
-    base = peak_mib(reset=True)
+def measure(data_set: DataSet, folder: Path, seconds: float, base: float) -> dict[str, object]:
+    """Ingest, background work, queries embedded and over gRPC, disk and memory.
+
+    Args:
+        data_set: stored whole.
+        folder: empty.
+        seconds: after which asking stops.
+        base: resident MiB before this module, and with it the engine, was imported.
+    """
     result: dict[str, object] = {"system": "landmark", "passages": len(data_set.texts)}
     with open_engine(folder, model=None) as engine:
         collection = engine.create_collection("c", dim=data_set.vectors.shape[1])
-        seconds = _ingest(collection, data_set)
-        result["ingest_per_s"] = len(data_set.texts) / seconds
+        ingest_s = _ingest(collection, data_set)
         started = time.perf_counter()
         collection.optimize()
-        result["idle_s"] = time.perf_counter() - started
-        result["segments"] = [f"{s.passages} {s.dense_kind}" for s in collection.stats().segments]
-        result.update(measure_queries(data_set, _hybrid(collection, data_set)))
-        result.update(quality(data_set, _dense(collection, data_set), _hybrid(collection, data_set)))
+        idle_s = time.perf_counter() - started
+        result["ingest_per_s"] = len(data_set.texts) / ingest_s
+        result["indexed_per_s"] = len(data_set.texts) / (ingest_s + idle_s)
+        result["idle_s"] = idle_s
+        segments = ", ".join(f"{s.passages} {s.dense_kind}" for s in collection.stats().segments)
+        result["note"] = f"segments: {segments}; {NOTE}"
+        result.update(measure_hybrid(data_set, _hybrid(collection, data_set), seconds))
+        result.update(measure_dense(data_set, _dense(collection, data_set), seconds))
         result["stages_ms"] = _stages(collection, data_set)
-    result["rss_mib"] = memory_over(base)
+        result["rss_mib"] = peak_mib() - base
     result["disk_mib"] = disk_mib(folder)
     with _served(folder):
         from engine.client import connect
 
         with connect(ADDRESS) as remote:
-            over = measure_queries(data_set, _hybrid(remote.get_collection("c"), data_set))
+            over = measure_hybrid(data_set, _hybrid(remote.get_collection("c"), data_set), seconds)
     result["grpc_p50_ms"], result["grpc_p99_ms"] = over["p50_ms"], over["p99_ms"]
     return result
 
@@ -98,15 +107,15 @@ def _documents(data_set: DataSet) -> Iterator[Document]:
         yield Document(doc_id=str(row), text=text, vector=vector)  # type: ignore[arg-type]
 
 
-def _hybrid(collection: CollectionApi, data_set: DataSet) -> Answer:
-    def answer(i: int) -> list[int]:
-        vector = data_set.query_vectors[i]
-        return [int(h.doc_id) for h in collection.query(data_set.queries[i], vector=vector, limit=LIMIT).hits]
+def _hybrid(collection: CollectionApi, data_set: DataSet) -> Hybrid:
+    def answer(i: int) -> list[Passage]:
+        found = collection.query(data_set.queries[i], vector=data_set.query_vectors[i], limit=LIMIT)
+        return [(int(hit.doc_id), hit.passages[0].text) for hit in found.hits]
 
     return answer
 
 
-def _dense(collection: CollectionApi, data_set: DataSet) -> Answer:
+def _dense(collection: CollectionApi, data_set: DataSet) -> Dense:
     def answer(i: int) -> list[int]:
         found = collection.query(vector=data_set.query_vectors[i], mode="dense", limit=LIMIT)
         return [int(hit.doc_id) for hit in found.hits]

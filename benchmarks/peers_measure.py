@@ -1,41 +1,92 @@
-"""How are the engines of ``benchmarks.peers`` measured? The same for each: one thread, one query at a time."""
+"""How are the systems of ``benchmarks.peers`` measured? The same for each: one caller, one query at a time."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from benchmarks.peers_data import DataSet
 
-Answer = Callable[[int], list[int]]  # the number of a query → rows of passages, best first
 LIMIT = 10
+DEPTH = 100  # candidates of each leg, Landmark's default for ten hits
 WARM_UP = 20
+# Landmark's own settings, given to every peer that has such a setting. Written out, because importing them would put
+# Landmark's libraries into the memory of the peers; `benchmarks.peers` compares them before it runs anything.
+GRAPH_LINKS, BUILD_WIDTH, SEARCH_WIDTH = 16, 200, 200
+BM25_K1, BM25_B = 1.2, 0.75
+_STOP_WORDS = """a an and are as at be but by for if in into is it no not of on or such that the their then there these
+they this to was will with"""
+STOP_WORDS = sorted(_STOP_WORDS.split())
+
+T = TypeVar("T")
+Passage = tuple[int, str]  # its row in the data set, and its text as the system returns it
+Hybrid = Callable[[int], Sequence[Passage]]  # the number of a query → ten passages, best first
+Dense = Callable[[int], Sequence[int]]  # the number of a query → the ten nearest rows, best first
 
 
-def measure_queries(data_set: DataSet, answer: Answer) -> dict[str, float]:
-    """Median and 99th percentile of the milliseconds of a query, after some that are not counted."""
-    for i in range(min(WARM_UP, len(data_set.queries))):
-        answer(i)
-    took = []
-    for i in range(len(data_set.queries)):
-        started = time.perf_counter()
-        answer(i)
-        took.append((time.perf_counter() - started) * 1e3)
-    return {"p50_ms": float(np.percentile(took, 50)), "p99_ms": float(np.percentile(took, 99))}
+@dataclass(frozen=True)
+class Timed(Generic[T]):
+    """The answers to the first queries of a set; what those after the warm-up cost."""
+
+    found: list[T]
+    wall_ms: list[float]
+    cpu_ms: float
+
+    def percentile(self, which: float) -> float:
+        """Of the milliseconds of a query, as the caller waits for it."""
+        return float(np.percentile(self.wall_ms, which))
 
 
-def quality(data_set: DataSet, dense: Answer, hybrid: Answer) -> dict[str, float]:
-    """Recall@10 of the dense leg against a scan, and MRR@10 of the passage that a query was written for."""
-    exact = data_set.exact(LIMIT)
-    recall = [len(exact[i] & set(dense(i)[:LIMIT])) / LIMIT for i in range(len(data_set.queries))]
+def run_queries(answer: Callable[[int], T], n_queries: int, seconds: float) -> Timed[T]:
+    """Asks each query once, in their order, until ``seconds`` have passed. No cache of answers can help.
+
+    The first ``WARM_UP`` (fewer, when they take more than half of the time) are not timed.
+    """
+    found: list[T] = []
+    took: list[float] = []
+    started = time.perf_counter()
+    while len(found) < min(WARM_UP, n_queries - 1) and time.perf_counter() < started + seconds / 2:
+        found.append(answer(len(found)))
+    cpu = cpu_seconds()
+    while len(found) < n_queries and (not took or time.perf_counter() < started + seconds):
+        asked = time.perf_counter()
+        found.append(answer(len(found)))
+        took.append((time.perf_counter() - asked) * 1e3)
+    return Timed(found, took, (cpu_seconds() - cpu) * 1e3 / len(took))
+
+
+def measure_hybrid(data_set: DataSet, hybrid: Hybrid, seconds: float) -> dict[str, float]:
+    """Latency, processor time and MRR@10 of the passage that a query was written for. Every hit must bring its text."""
+    timed = run_queries(hybrid, len(data_set.queries), seconds)
     reciprocal = []
-    for i, wanted in enumerate(data_set.answers):
-        found = hybrid(i)[:LIMIT]
-        reciprocal.append(1 / (found.index(wanted) + 1) if wanted in found else 0.0)
-    return {"dense_recall_at_10": float(np.mean(recall)), "hybrid_mrr_at_10": float(np.mean(reciprocal))}
+    for passages, wanted in zip(timed.found, data_set.answers, strict=False):
+        wrong = [row for row, text in passages if text != data_set.texts[row]]
+        assert len(passages) == LIMIT, f"{len(passages)} hits"
+        assert not wrong, f"rows with another text than their own: {wrong}"
+        rows = [row for row, _ in passages]
+        reciprocal.append(1 / (rows.index(wanted) + 1) if wanted in rows else 0.0)
+    return {
+        "p50_ms": timed.percentile(50),
+        "p99_ms": timed.percentile(99),
+        "cpu_ms": timed.cpu_ms,
+        "queries": len(timed.wall_ms),
+        "hybrid_mrr_at_10": float(np.mean(reciprocal)),
+    }
+
+
+def measure_dense(data_set: DataSet, dense: Dense, seconds: float) -> dict[str, float]:
+    """Latency of the vector leg alone, and its recall@10 against a float32 scan."""
+    timed = run_queries(dense, len(data_set.queries), seconds)
+    exact = data_set.exact(LIMIT)
+    recall = [len(wanted & set(rows[:LIMIT])) / LIMIT for wanted, rows in zip(exact, timed.found, strict=False)]
+    return {"dense_p50_ms": timed.percentile(50), "dense_recall_at_10": float(np.mean(recall))}
 
 
 def disk_mib(folder: Path) -> float:
@@ -44,13 +95,32 @@ def disk_mib(folder: Path) -> float:
 
 
 def peak_mib(*, reset: bool = False) -> float:
-    """The greatest resident memory of this process so far; ``reset``: forget the past, and start from now."""
+    """The greatest resident memory so far of this process and its children; ``reset``: forget the past, and start from now."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    peaks = (_status(pid).get("VmHWM", "0 kB") for pid in _family(os.getpid()))
+    return sum(int(peak.split()[0]) for peak in peaks) / 1024
 
 
-def memory_over(base: float) -> float:
-    """Peak resident MiB above ``base``, which the data set itself takes. Mapped files that were read count."""
-    return peak_mib() - base
+def cpu_seconds() -> float:
+    """Processor time that this process and its children have used, on all cores."""
+    ticks = 0
+    for pid in _family(os.getpid()):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # the thread, or the child, has just ended
+            for child in (task / "children").read_text().split():
+                found += _family(int(child))
+    return found
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from embedder import builtin
-from embedder.checkpoint import Checkpoint, locate, open_checkpoint, recipe_for
 from embedder.errors import EmbedderClosed, InvalidInput, InvalidRecipe
 from embedder.fingerprint import Fingerprint, fingerprint_of
 from embedder.ingest import IngestJob, IngestPipeline, groups
 from embedder.queries import QueryPipeline
 from embedder.recipe import DTYPES, Dtype, Recipe
 from embedder.scheduler import Scheduler
+from embedder.source import ModelSource, find_model
 from embedder.tokens import TextTokenizer, load_tokenizer
 from embedder.values import (
     DocumentInput,
@@ -107,7 +107,8 @@ class Embedder:
         """Load a model and start its scheduler.
 
         Args:
-            model: "builtin", a folder, or a Hugging Face id. Only an id that is not cached uses the network.
+            model: "builtin", a folder (also of a tuned model), or a Hugging Face id. Only an id that is not cached
+                uses the network.
             device: "cpu", "cuda", "cuda:1"; None: the first GPU when there is one.
             dtype: "float32" (the default), "bfloat16" or "float16".
             max_batch_tokens: tokens of one forward pass.
@@ -126,24 +127,20 @@ class Embedder:
         """
         chosen = _check_dtype(dtype)
         limits = _Limits(max_batch_tokens, threads, workers)
-        is_builtin = model == "builtin"
-        checkpoint = open_checkpoint(model, builtin.model_folder() if is_builtin else locate(model))
-        if recipe is None:
-            recipe = builtin.RECIPE if is_builtin else recipe_for(checkpoint)
-        recipe = _resized(recipe, passage_tokens, window_tokens)
-        return cls._assemble(checkpoint, recipe, device, chosen, limits)
+        source = find_model(model)
+        recipe = _resized(source.recipe if recipe is None else recipe, passage_tokens, window_tokens)
+        return cls._assemble(replace(source, recipe=recipe), device, chosen, limits)
 
     @classmethod
-    def _assemble(
-        cls, checkpoint: Checkpoint, recipe: Recipe, device: str | None, dtype: Dtype, limits: _Limits
-    ) -> Embedder:
+    def _assemble(cls, source: ModelSource, device: str | None, dtype: Dtype, limits: _Limits) -> Embedder:
         """Load tokenizer and network; torch is imported here."""
         from embedder.model import Model, choose_device
 
+        checkpoint, recipe, tuned = source.checkpoint, source.recipe, source.tuned
         tokenizer = load_tokenizer(checkpoint, recipe)
-        network = Model(checkpoint, recipe, device=choose_device(device), dtype=dtype)
+        network = Model(checkpoint, recipe, device=choose_device(device), dtype=dtype, tuned=tuned)
         special = (tokenizer.prepend.tolist(), tokenizer.append.tolist())
-        fingerprint = fingerprint_of(checkpoint, recipe, dtype=dtype, dim=network.dim, special=special)
+        fingerprint = fingerprint_of(checkpoint, recipe, dtype=dtype, dim=network.dim, special=special, tuned=tuned)
         return cls(network, tokenizer, recipe, fingerprint, limits)
 
     def embed_documents(self, documents: Sequence[DocumentInput]) -> list[EmbeddedDocument]:

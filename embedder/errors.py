@@ -9,6 +9,10 @@ EmbedderError
 ├── InvalidInput         a text or an option of a call has a value that cannot be used
 ├── DeviceUnavailable    the device asked for is not on this machine
 ├── DeviceOutOfMemory    a batch did not fit: lower ``max_batch_tokens``
+├── TuningFailed         a model cannot be tuned as asked
+│   ├── InvalidExamples  a file of examples, or a line of it, cannot be used
+│   ├── CheckpointMismatch  the checkpoint is of another training run
+│   └── TrainingDiverged the loss is no longer a number
 ├── SchedulerFull        too many queries wait: retry later
 └── EmbedderClosed       the embedder is closed
 """
@@ -102,6 +106,40 @@ class DeviceOutOfMemory(EmbedderError):
         self.device = device
         self.tokens = tokens
         super().__init__(f"A batch of {tokens} tokens did not fit on {device}. Lower max_batch_tokens.")
+
+
+class TuningFailed(EmbedderError):
+    """A model cannot be tuned as asked; its base is as it was."""
+
+
+class InvalidExamples(TuningFailed):
+    """A file of examples, or one line of it, cannot be used; nothing was trained."""
+
+    def __init__(self, path: str, line: int, problem: str) -> None:
+        self.path = path
+        self.line = line
+        self.problem = problem
+        super().__init__(f"{path}:{line}: {problem}" if line else f"{path}: {problem}")
+
+
+class CheckpointMismatch(TuningFailed):
+    """A checkpoint cannot be continued by this training run."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(
+            f"{path} cannot be continued: {problem}. Give the run a folder of its own, or delete the file."
+        )
+
+
+class TrainingDiverged(TuningFailed):
+    """The loss is no longer a finite number; the last checkpoint holds the weights of before."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        self.step = step
+        self.loss = loss
+        super().__init__(f"The loss is {loss} at step {step}. Lower the learning rate, or check the examples' scores.")
 
 
 class SchedulerFull(EmbedderError):

@@ -17,6 +17,7 @@ import xxhash
 
 from embedder.checkpoint import Checkpoint
 from embedder.recipe import Dtype, Recipe
+from embedder.tuned import TunedModel, tuned_files
 
 FORMAT = 1  # raise it when splitting, packing or pooling changes the vectors of an unchanged recipe
 _TOKENIZER_FILES = (
@@ -81,30 +82,49 @@ class Fingerprint:
 
 
 def fingerprint_of(
-    checkpoint: Checkpoint, recipe: Recipe, *, dtype: Dtype, dim: int, special: tuple[list[int], list[int]]
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    *,
+    dtype: Dtype,
+    dim: int,
+    special: tuple[list[int], list[int]],
+    tuned: tuple[Path, TunedModel] | None = None,
 ) -> Fingerprint:
     """Compute the fingerprint: reads every weight file once (about 5 GB/s from the page cache)."""
     fields = asdict(recipe)
     config = {key: value for key, value in checkpoint.config.items() if key not in _PROVENANCE}
     prompts = {name: fields[name] for name in _PROMPT_FIELDS} | {"special": special}
     norm = ["normalised"] if recipe.normalise else []
-    weights = sorted(checkpoint.folder.glob("*.safetensors"))
-    weights += [
-        path for folder in recipe.projections for path in sorted((checkpoint.root / folder).glob("*.safetensors"))
-    ]
+    weights = base_weights(checkpoint, recipe)
+    sparse = str(recipe.sparse_head)
+    if tuned is not None:
+        folder, description = tuned
+        weights += tuned_files(folder)
+        sparse += " " + _short(description.sparse_head)
     return Fingerprint(
         format=FORMAT,
         weights=_hash_files(weights),
         tokenizer=_hash_files([checkpoint.folder / name for name in _TOKENIZER_FILES]),
         config=_short(config),
         pooling=" ".join([recipe.pooling, recipe.attention, *norm, *recipe.projections]),
-        sparse=recipe.sparse_head,
+        sparse=sparse,
         prompts=_short(prompts),
         layout=" ".join(f"{name}={fields[name]}" for name in _LAYOUT_FIELDS),
         max_tokens=recipe.max_tokens,
         dtype=dtype,
         dim=dim,
     )
+
+
+def base_weights(checkpoint: Checkpoint, recipe: Recipe) -> list[Path]:
+    """The weight files of a base model, in a fixed order."""
+    folders = [checkpoint.folder, *(checkpoint.root / folder for folder in recipe.projections)]
+    return [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+
+
+def weights_digest(checkpoint: Checkpoint, recipe: Recipe) -> str:
+    """What identifies the weights of a base model, as a tuned model records them."""
+    return _hash_files(base_weights(checkpoint, recipe))
 
 
 def _hash_files(paths: list[Path]) -> str:

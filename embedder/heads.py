@@ -16,8 +16,6 @@ from torch import Tensor
 
 from embedder.values import SparseVector
 
-VOCABULARY_CHUNK = 4096  # columns of logits held at a time: at 2,048 tokens, 32 MiB of float32
-
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "Identity": lambda x: x,
     "Tanh": torch.tanh,
@@ -49,18 +47,28 @@ def pool_spans(states: Tensor, spans: NDArray[np.int64]) -> Tensor:
     Returns:
         float32[k, h].
     """
-    lengths = spans[:, 1] - spans[:, 0]
-    owner = np.repeat(np.arange(len(spans)), lengths)
-    first = np.cumsum(lengths) - lengths
-    positions = np.arange(int(lengths.sum())) - first[owner] + spans[owner, 0]
+    owners, positions = span_positions(spans)
     device = states.device
-    if len(positions) == len(states) and positions[0] == 0 and (np.diff(positions) == 1).all():
-        chosen = states.float()
-    else:
-        chosen = states.index_select(0, torch.from_numpy(positions).to(device)).float()
+    chosen = take_rows(states, positions).float()
     sums = torch.zeros((len(spans), states.shape[1]), dtype=torch.float32, device=device)
-    sums.index_add_(0, torch.from_numpy(owner).to(device), chosen)
-    return sums / torch.from_numpy(lengths.astype(np.float32)).to(device)[:, None]
+    sums.index_add_(0, torch.from_numpy(owners).to(device), chosen)
+    lengths = (spans[:, 1] - spans[:, 0]).astype(np.float32)
+    return sums / torch.from_numpy(lengths).to(device)[:, None]
+
+
+def span_positions(spans: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The positions that the spans cover, one span after another: (the span that each belongs to, the position)."""
+    lengths = spans[:, 1] - spans[:, 0]
+    owners = np.repeat(np.arange(len(spans)), lengths)
+    first = np.cumsum(lengths) - lengths
+    return owners, np.arange(int(lengths.sum())) - first[owners] + spans[owners, 0]
+
+
+def take_rows(states: Tensor, positions: NDArray[np.int64]) -> Tensor:
+    """Rows of [t, h] by position; the states themselves when all are asked for in order."""
+    if len(positions) == len(states) and positions[0] == 0 and (np.diff(positions) == 1).all():
+        return states
+    return states.index_select(0, torch.from_numpy(positions).to(states.device))
 
 
 def finish_dense(pooled: Tensor, projections: Sequence[Projection], *, normalise: bool) -> NDArray[np.float32]:
@@ -73,28 +81,9 @@ def finish_dense(pooled: Tensor, projections: Sequence[Projection], *, normalise
     return result
 
 
-def mlm_max(states: Tensor, spans: NDArray[np.int64], weight: Tensor, bias: Tensor | None) -> list[SparseVector]:
-    """SPLADE's vector of each span: w_j = max over its tokens of log(1 + relu(logit_j)) (Formal et al., 2021).
-
-    The logits are computed for a slice of the vocabulary at a time, and reduced to one row a span at once; tokens times
-    vocabulary never exists. The maximum is taken before the logarithm, which is monotonic.
-
-    Args:
-        states: [t, h], the head's input to the vocabulary layer.
-        spans: int64[k, 2].
-        weight: [v, h].
-        bias: [v], or None.
-    """
-    n_vocabulary = weight.shape[0]
-    maxima = torch.empty((len(spans), n_vocabulary), dtype=torch.float32, device=states.device)
-    bounds = spans.tolist()
-    for start in range(0, n_vocabulary, VOCABULARY_CHUNK):
-        end = min(start + VOCABULARY_CHUNK, n_vocabulary)
-        logits = torch.nn.functional.linear(states, weight[start:end], None if bias is None else bias[start:end])
-        for i, (first, last) in enumerate(bounds):
-            maxima[i, start:end] = logits[first:last].amax(dim=0)
-    weights = torch.log1p(torch.relu(maxima)).cpu().numpy()
-    return [_sparse(row) for row in weights]
+def sparse_vectors(weights: Tensor) -> list[SparseVector]:
+    """The positive entries of each row of float32[k, v], on the CPU."""
+    return [_sparse(row) for row in weights.cpu().numpy()]
 
 
 def _sparse(row: NDArray[np.float32]) -> SparseVector:

@@ -22,6 +22,9 @@ from embedder.checkpoint import Checkpoint, is_decoder, read_json
 from embedder.errors import DeviceOutOfMemory, DeviceUnavailable, InvalidRecipe, ModelLoadFailed
 from embedder.packed import PackedBert, pack_bert
 from embedder.recipe import Dtype, Recipe
+from embedder.sparse_heads import vocabulary_weights
+from embedder.tuned import TunedModel
+from embedder.tuned_weights import apply_tuned
 from embedder.values import PassageVectors, SparseVector
 from embedder.windows import Row
 
@@ -43,8 +46,16 @@ class Model:
         pads: whether batches are padded to their longest row; otherwise rows are packed without padding.
     """
 
-    def __init__(self, checkpoint: Checkpoint, recipe: Recipe, *, device: str, dtype: Dtype) -> None:
-        """Load the weights onto a device.
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        recipe: Recipe,
+        *,
+        device: str,
+        dtype: Dtype,
+        tuned: tuple[Path, TunedModel] | None = None,
+    ) -> None:
+        """Load the weights onto a device; ``tuned``: the folder of a tuned model of this base, and what it says.
 
         Raises:
             ModelLoadFailed: the files do not make a model that transformers can load.
@@ -53,37 +64,27 @@ class Model:
         self.device = device
         self._recipe = recipe
         torch_dtype = _TORCH_DTYPES[dtype]
-        network: Untyped = _load_network(checkpoint, recipe, torch_dtype).to(device)
+        network: Untyped = load_network(checkpoint, recipe, torch_dtype).to(device)
         self._vocabulary: nn.Linear | None = None
         if recipe.sparse_head == "mlm_max":
             self._vocabulary = _detach_vocabulary_layer(network, recipe)
         self._head = network if self._vocabulary is not None else None
         self._network: Untyped = network.base_model
         self._projections = [
-            _load_projection(checkpoint.root / path, torch_dtype, device) for path in recipe.projections
+            load_projection(checkpoint.root / path, torch_dtype, device) for path in recipe.projections
         ]
+        self._sparse = None
+        if tuned is not None:
+            added = apply_tuned(self._network, *tuned, device=device, dtype=torch_dtype)
+            self._sparse = added.sparse
+            self._projections += [added.projection] if added.projection is not None else []
         self._packed: PackedBert | None = pack_bert(self._network) if device == "cpu" and self._head is None else None
         self.pads = self._packed is None
         self._is_decoder = is_decoder(network.config.model_type)
         if self._is_decoder and recipe.attention == "bidirectional":
-            self._check_bidirectional(checkpoint.name)
+            check_bidirectional(lambda inputs: self._states(inputs, _no_pause)[0], checkpoint.name)
         width = int(getattr(network.config, "hidden_size", 0)) or int(network.get_input_embeddings().embedding_dim)
         self.dim = int(self._projections[-1].weight.shape[0]) if self._projections else width
-
-    @torch.inference_mode()
-    def _check_bidirectional(self, name: str) -> None:
-        """Change the last of eight tokens, beside a shorter row: the state of the first token must change.
-
-        Some versions of transformers ignore the setting, all of them or only in padded batches, and say nothing.
-        """
-        short, row, changed = (np.asarray(ids, np.int32) for ids in ([1, 2], range(1, 9), (1, 2, 3, 4, 5, 6, 7, 9)))
-        for others in ([], [short]):
-            first, _ = self._states([row, *others], _no_pause)
-            second, _ = self._states([changed, *others], _no_pause)
-            if torch.equal(first[0], second[0]):
-                raise ModelLoadFailed(
-                    name, "its attention stays causal with this version of transformers; use 5 or later"
-                )
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], pause: Callable[[], None]) -> list[list[PassageVectors]]:
@@ -103,20 +104,35 @@ class Model:
         spans = np.concatenate([row.dense + start for row, start in zip(rows, starts, strict=True)]).astype(np.int64)
         pooled = heads.pool_spans(states, spans)
         dense = heads.finish_dense(pooled, self._projections, normalise=self._recipe.normalise)
-        sparse: list[SparseVector | None] = [None] * len(dense)
-        if self._vocabulary is not None and vocabulary_states is not None:
+        sparse: Sequence[SparseVector | None] = [None] * len(dense)
+        if self._sparse is not None or self._vocabulary is not None:
             spans = np.concatenate([row.sparse + start for row, start in zip(rows, starts, strict=True)]).astype(
                 np.int64
             )
-            sparse = [*heads.mlm_max(vocabulary_states, spans, self._vocabulary.weight, self._vocabulary.bias)]
+            weights = self._sparse_weights(rows, states if vocabulary_states is None else vocabulary_states, spans)
+            sparse = heads.sparse_vectors(weights)
         vectors = iter([PassageVectors(vector, terms) for vector, terms in zip(dense, sparse, strict=True)])
         return [[next(vectors) for _ in row.dense] for row in rows]
+
+    def _sparse_weights(self, rows: Sequence[Row], states: Tensor, spans: NDArray[np.int64]) -> Tensor:
+        """Term weights float32[k, v] of the spans, by the tuned head or by the checkpoint's vocabulary layer."""
+        owners, positions = heads.span_positions(spans)
+        chosen = heads.take_rows(states, positions)
+        if self._sparse is None:
+            assert self._vocabulary is not None
+            counts = (spans[:, 1] - spans[:, 0]).tolist()
+            return vocabulary_weights(chosen, counts, self._vocabulary.weight, self._vocabulary.bias)
+        ids = torch.from_numpy(np.concatenate([row.ids for row in rows]).astype(np.int64)[positions])
+        owned = torch.from_numpy(owners)
+        # The scheduler never puts queries and passages into one batch.
+        query = rows[0].query
+        return self._sparse(chosen, ids.to(self.device), owned.to(self.device), len(spans), query=query)
 
     def _states(self, inputs: list[NDArray[np.int32]], pause: Callable[[], None]) -> tuple[Tensor, Tensor | None]:
         """Last hidden states of the real tokens, flat [t, h]; and the vocabulary layer's input when there is one."""
         if self._packed is not None:
             return self._packed(inputs, pause), None
-        ids, mask = _padded(inputs)
+        ids, mask = padded(inputs)
         ids, real = ids.to(self.device), mask.to(self.device).bool()
         arguments: dict[str, Any] = {"input_ids": ids}
         # An absent mask lets sdpa use its fastest kernel. Padding is on the right: states of real tokens cannot see it.
@@ -132,6 +148,25 @@ class Model:
 
 def _no_pause() -> None:
     """For batches that nothing can overtake."""
+
+
+@torch.inference_mode()
+def check_bidirectional(states: Callable[[list[NDArray[np.int32]]], Tensor], name: str) -> None:
+    """Change the last of eight tokens, beside a shorter row: the state of the first token must change.
+
+    Some versions of transformers ignore the setting, all of them or only in padded batches, and say nothing.
+
+    Args:
+        states: gives the flat states of rows of token ids.
+        name: of the model, for the error.
+
+    Raises:
+        ModelLoadFailed: the first token does not see the last one.
+    """
+    short, row, changed = (np.asarray(ids, np.int32) for ids in ([1, 2], range(1, 9), (1, 2, 3, 4, 5, 6, 7, 9)))
+    for others in ([], [short]):
+        if torch.equal(states([row, *others])[0], states([changed, *others])[0]):
+            raise ModelLoadFailed(name, "its attention stays causal with this version of transformers; use 5 or later")
 
 
 def choose_device(device: str | None) -> str:
@@ -158,7 +193,7 @@ def set_threads(n_threads: int) -> None:
     torch.set_num_threads(n_threads)
 
 
-def _load_network(checkpoint: Checkpoint, recipe: Recipe, dtype: torch.dtype) -> Untyped:
+def load_network(checkpoint: Checkpoint, recipe: Recipe, dtype: torch.dtype) -> Untyped:
     """The transformers model in evaluation mode, with the recipe's attention."""
     import transformers
 
@@ -233,7 +268,7 @@ def _detach_vocabulary_layer(network: Untyped, recipe: Recipe) -> nn.Linear:
     raise InvalidRecipe("sparse_head", recipe.sparse_head, "the vocabulary layer is not part of the model")
 
 
-def _load_projection(folder: Path, dtype: torch.dtype, device: str) -> heads.Projection:
+def load_projection(folder: Path, dtype: torch.dtype, device: str) -> heads.Projection:
     """A sentence-transformers Dense module."""
     config = read_json(folder / "config.json") or {}
     activation = str(config.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
@@ -248,7 +283,7 @@ def _load_projection(folder: Path, dtype: torch.dtype, device: str) -> heads.Pro
     return heads.Projection(weight.to(device, dtype), moved, activation)
 
 
-def _padded(inputs: list[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
+def padded(inputs: list[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
     """Rows padded on the right with id 0: ids and mask, int64[b, longest]. Masked positions are read by nobody."""
     longest = max(len(ids) for ids in inputs)
     ids = np.zeros((len(inputs), longest), dtype=np.int64)

@@ -61,7 +61,7 @@ class QueryPipeline:
     def _row(self, tokens: TokenizedText) -> Row:
         ids = self._tokenizer.wrap(tokens.ids[: self._room])
         dense, sparse = self._packer.whole(len(ids), tokens.n_prefix)
-        return Row(ids, dense, sparse)
+        return Row(ids, dense, sparse, query=True)
 
     def _query(self, tokens: TokenizedText, vectors: PassageVectors) -> EmbeddedQuery:
         dense = vectors.dense.astype(np.float32)  # a copy: the cached query must not keep its whole batch alive

@@ -15,7 +15,7 @@ from embedder.errors import InvalidRecipe
 
 Attention = Literal["causal", "bidirectional"]
 Pooling = Literal["cls", "mean", "last"]
-SparseHead = Literal["none", "mlm_max"]
+SparseHead = Literal["none", "mlm_max", "tuned"]
 Landmark = Literal["none", "span_mean", "end_token"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -42,7 +42,8 @@ class Recipe:
         projections: folders of dense layers after the pooling, in order, inside the checkpoint.
         matryoshka_dims: the prefixes that the model was trained for, descending; empty: not trained for any.
         has_dense: whether the dense vectors were trained for similarity (a SPLADE checkpoint's were not).
-        sparse_head: "mlm_max": max over tokens of log(1 + relu(logit)).
+        sparse_head: "mlm_max": max over tokens of log(1 + relu(logit)), by the checkpoint's own vocabulary layer;
+            "tuned": the head of a tuned model (``sparse_heads``).
         max_tokens: the longest input of the model, special tokens included; longer queries are cut.
         window_tokens: the longest window of a document, special tokens included.
         passage_tokens: the most tokens of one passage.

@@ -74,6 +74,16 @@ class TextTokenizer:
         """Special tokens around an input."""
         return len(self.prepend) + len(self.append)
 
+    @property
+    def special_ids(self) -> list[int]:
+        """The ids of all special tokens, ascending: those that stand for no text."""
+        return sorted(i for i, token in self._backend.get_added_tokens_decoder().items() if token.special)
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token of the vocabulary; None when it has no such token."""
+        found: int | None = self._backend.token_to_id(token)
+        return found
+
     def tokenize(self, prefixes: Sequence[str], texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenise each ``prefix + text`` as one string; the tokenizers library runs them in parallel."""
         cleaned = [_SURROGATES.sub("\ufffd", prefix + text) for prefix, text in zip(prefixes, texts, strict=True)]

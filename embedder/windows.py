@@ -32,12 +32,14 @@ class Row:
     Attributes:
         ids: int32[t], special tokens included.
         dense: int32[k, 2]: the dense vector i is the mean of the states [start, end).
-        sparse: int32[k, 2]: the sparse vector i is the maximum over the logits [start, end).
+        sparse: int32[k, 2]: the sparse vector i is made of the states [start, end).
+        query: whether it is a query, for heads that treat queries differently.
     """
 
     ids: NDArray[np.int32]
     dense: NDArray[np.int32]
     sparse: NDArray[np.int32]
+    query: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +128,12 @@ class WindowPacker:
         for i, owner in enumerate(owners):
             owned[owner].append(i)
         return [(first, last, mine) for (first, last), mine in zip(groups, owned, strict=True) if mine]
+
+    def join(self, prompt: NDArray[np.int32], parts: Sequence[NDArray[np.int32]]) -> Row:
+        """One shared window of given passages, for training: their tokens in order, and where each is pooled."""
+        ends = np.cumsum([len(part) for part in parts]).tolist()
+        spans = [Span(0, 0, end - len(part), end) for end, part in zip(ends, parts, strict=True)]
+        return self._join(prompt, parts, _Frame(len(prompt), len(prompt), spans), range(len(parts))).row
 
     def _join(
         self, prefix: NDArray[np.int32], parts: Sequence[NDArray[np.int32]], frame: _Frame, owned: Sequence[int]

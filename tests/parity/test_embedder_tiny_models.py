@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel, BertConfig, BertModel
 
-from embedder import heads
+from embedder import sparse_heads
 from embedder.checkpoint import open_checkpoint, recipe_for
 from embedder.embedder import DocumentInput, Embedder
 from embedder.model import Model
@@ -172,7 +172,7 @@ def test_the_vocabulary_in_chunks_equals_the_vocabulary_at_once(monkeypatch: pyt
     torch.manual_seed(0)
     states, weight, bias = torch.randn(9, 6), torch.randn(23, 6), torch.randn(23)
     spans = np.array([[0, 4], [4, 9], [2, 3]], dtype=np.int64)
-    monkeypatch.setattr(heads, "VOCABULARY_CHUNK", 5)
+    monkeypatch.setattr(sparse_heads, "VOCABULARY_CHUNK", 5)
     logits = torch.log1p(torch.relu(states @ weight.T + bias)).numpy()
     for (start, end), sparse in zip(spans, heads.mlm_max(states, spans, weight, bias), strict=True):
         full = np.zeros(23, dtype=np.float32)

@@ -1,0 +1,68 @@
+"""Which files make the model of this name, and how are they used?
+
+builtin                     the packaged backbone with Landmark's own trained heads
+builtin:all-MiniLM-L6-v2    the packaged backbone as it was published
+a folder                    a checkpoint, or a tuned model that names its base
+owner/name                  a checkpoint on the Hugging Face hub, or in its local cache
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from embedder import builtin
+from embedder.checkpoint import Checkpoint, locate, open_checkpoint, recipe_for
+from embedder.errors import InvalidRecipe, ModelLoadFailed
+from embedder.fingerprint import weights_digest
+from embedder.recipe import Recipe
+from embedder.tuned import TunedModel, check_base, read_tuned
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A base checkpoint, the recipe to use it by, and the tuned model on top of it, if any, with its folder."""
+
+    checkpoint: Checkpoint
+    recipe: Recipe
+    tuned: tuple[Path, TunedModel] | None = None
+
+
+def find_model(name: str) -> ModelSource:
+    """Find a model; nothing is loaded yet.
+
+    Raises:
+        ModelNotFound: no such folder, and the hub does not have it or cannot be reached.
+        ModelLoadFailed: the files do not make a model.
+        InvalidRecipe: the checkpoint's description cannot be used, or it is not the base that was tuned.
+    """
+    if name == builtin.BACKBONE or (name == "builtin" and not builtin.HEADS.is_dir()):
+        return _base(builtin.BACKBONE)
+    folder = builtin.HEADS if name in ("builtin", builtin.NAME) else locate(name)
+    tuned = read_tuned(folder)
+    return _base(name) if tuned is None else _tuned(folder, tuned)
+
+
+def _base(name: str) -> ModelSource:
+    if name == builtin.BACKBONE:
+        return ModelSource(open_checkpoint(name, builtin.model_folder()), builtin.RECIPE)
+    checkpoint = open_checkpoint(name, locate(name))
+    return ModelSource(checkpoint, recipe_for(checkpoint))
+
+
+def _tuned(folder: Path, tuned: TunedModel) -> ModelSource:
+    base = _base(tuned.base)
+    check_base(tuned, weights_digest(base.checkpoint, base.recipe))
+    fields: dict[str, Any] = {
+        field: tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+        for field, value in tuned.recipe.items()
+    }
+    sparse = base.recipe.sparse_head if tuned.sparse_head is None else "tuned"
+    try:
+        recipe = replace(base.recipe, name=tuned.name, sparse_head=sparse, **fields)
+    except TypeError as error:
+        raise ModelLoadFailed(str(folder), f"its recipe names a field that does not exist: {error}") from error
+    if base.recipe.sparse_head == "mlm_max" and tuned.sparse_head is not None:
+        raise InvalidRecipe("sparse_head", tuned.sparse_head["kind"], f"{tuned.base} has a sparse head of its own")
+    return ModelSource(base.checkpoint, recipe, (folder, tuned))

@@ -1,0 +1,193 @@
+"""How do token states become a learned sparse vector?
+
+One module, used for training and for inference, gives every passage a non-negative weight for terms of the model's
+vocabulary; a document's score is the dot product with the query's vector. The kinds differ in where a weight may come
+from:
+
+    token_weight   each of the passage's own tokens, weighed in its context; no expansion
+    landmark_lm    the passage's pooled state through the vocabulary: expansion, one projection a passage
+    union          token weights, and through the vocabulary the pooled state and the heaviest tokens
+    mlm_max        every token through the vocabulary: the dearest, as large as the backbone itself
+
+Queries are short, so every token of a query is projected whatever the kind (token_weight excepted).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from embedder.errors import InvalidRecipe
+
+SparseHeadKind = Literal["token_weight", "landmark_lm", "union", "mlm_max"]
+VOCABULARY_CHUNK = 4096  # columns of logits held at a time: at 2,048 tokens, 32 MiB of float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseHeadConfig:
+    """The sizes of a sparse head.
+
+    Attributes:
+        kind: where weights come from; see the module's text.
+        hidden: width of the token states.
+        vocabulary: terms.
+        units: width of the token weights' inner layer.
+        salient_every: of a document's tokens, one in so many (the heaviest) goes through the vocabulary in ``union``.
+        max_terms: a passage keeps its heaviest terms only; 0: all of them.
+    """
+
+    kind: SparseHeadKind
+    hidden: int
+    vocabulary: int
+    units: int = 256
+    salient_every: int = 12
+    max_terms: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(SparseHeadKind):
+            raise InvalidRecipe("sparse_head", self.kind, f"it must be one of {', '.join(get_args(SparseHeadKind))}")
+        for name in ("hidden", "vocabulary", "units", "salient_every"):
+            if getattr(self, name) < 1:
+                raise InvalidRecipe(f"sparse_head.{name}", getattr(self, name), "it must be at least 1")
+
+
+class SparseHead(nn.Module):
+    """Term weights of passages from token states.
+
+    A token's own weight is ``log(1 + softplus(u . gelu(A state) + c[id]))``, the maximum where an id repeats (uniCOIL,
+    Lin and Ma 2021; BGE-M3); ``c`` learns what an inverse document frequency would say. A projected weight is
+    ``log(1 + relu(logit))``, the maximum over the projected states (SPLADE, Formal et al. 2021).
+    """
+
+    special: Tensor
+
+    def __init__(self, config: SparseHeadConfig, special_ids: Tensor) -> None:
+        """``special_ids``: int64, the terms that always weigh zero."""
+        super().__init__()
+        self.config = config
+        hidden, n_terms = config.hidden, config.vocabulary
+        if config.kind in ("token_weight", "union"):
+            self.inner = nn.Linear(hidden, config.units)
+            self.outer = nn.Linear(config.units, 1)
+            self.term_bias = nn.Parameter(torch.zeros(n_terms))
+        if config.kind != "token_weight":
+            self.token_transform = nn.Linear(hidden, hidden)
+            self.decoder = nn.Parameter(torch.zeros(n_terms, hidden))
+            self.bias = nn.Parameter(torch.zeros(n_terms))
+        if config.kind in ("landmark_lm", "union"):
+            self.passage_transform = nn.Linear(hidden, hidden)
+            self.passage_bias = nn.Parameter(torch.zeros(1))
+        mask = torch.zeros(n_terms, dtype=torch.bool)
+        mask[special_ids] = True
+        self.register_buffer("special", mask)
+
+    def forward(self, states: Tensor, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False) -> Tensor:
+        """Weigh every term of the vocabulary for every passage.
+
+        Args:
+            states: [t, h], the last hidden states of the passages' tokens; no padding.
+            ids: int64[t], the tokens themselves.
+            owners: int64[t], ascending: the passage that each token belongs to; every passage has a token.
+            n_passages: how many passages there are.
+            query: project every token, whatever the kind.
+
+        Returns:
+            float32[n_passages, v], zero or greater; special tokens always weigh zero.
+        """
+        kind = self.config.kind
+        parts = []
+        own = self._token_weights(states, ids) if kind in ("token_weight", "union") else None
+        if own is not None:
+            flat = torch.zeros(n_passages * self.config.vocabulary, dtype=own.dtype, device=own.device)
+            flat = flat.scatter_reduce(0, owners * self.config.vocabulary + ids, own, "amax")
+            parts.append(flat.view(n_passages, self.config.vocabulary))
+        if kind == "mlm_max" or (query and kind != "token_weight"):
+            parts.append(self._project(states, ids, owners, n_passages, torch.arange(len(ids), device=ids.device)))
+        elif kind == "union" and own is not None:
+            chosen = _heaviest(own.detach(), owners, n_passages, self.config.salient_every)
+            parts.append(self._project(states, ids, owners, n_passages, chosen))
+        if kind in ("landmark_lm", "union"):
+            parts.append(self._project_passages(states, owners, n_passages))
+        weights = parts[0]
+        for part in parts[1:]:
+            weights = torch.maximum(weights, part)
+        return self._pruned(weights.masked_fill(self.special, 0.0))
+
+    def _token_weights(self, states: Tensor, ids: Tensor) -> Tensor:
+        """The weight of each token on its own: float32[t]; zero for special tokens."""
+        inner = nn.functional.gelu(self.inner(states.to(self.inner.weight.dtype)))
+        raw = self.outer(inner).squeeze(-1).float() + self.term_bias[ids]
+        return torch.log1p(nn.functional.softplus(raw)) * ~self.special[ids]
+
+    def _project(self, states: Tensor, ids: Tensor, owners: Tensor, n_passages: int, chosen: Tensor) -> Tensor:
+        """The maximum of the chosen tokens' projections: float32[n_passages, v]."""
+        chosen = chosen[~self.special[ids[chosen]]]
+        inputs = self.token_transform(states[chosen].to(self.decoder.dtype))
+        counts = torch.bincount(owners[chosen], minlength=n_passages)
+        return vocabulary_weights(inputs, counts.tolist(), self.decoder, self.bias)
+
+    def _project_passages(self, states: Tensor, owners: Tensor, n_passages: int) -> Tensor:
+        """The projection of the passages' mean states: float32[n_passages, v]."""
+        sums = torch.zeros(n_passages, states.shape[1], device=states.device).index_add(0, owners, states.float())
+        means = sums / torch.bincount(owners, minlength=n_passages)[:, None]
+        inputs = self.passage_transform(means.to(self.decoder.dtype))
+        logits = nn.functional.linear(inputs, self.decoder, self.bias) + self.passage_bias
+        return torch.log1p(torch.relu(logits)).float()
+
+    def _pruned(self, weights: Tensor) -> Tensor:
+        """The ``max_terms`` heaviest terms of each passage; the rest become zero."""
+        limit = self.config.max_terms
+        if not 0 < limit < weights.shape[1]:
+            return weights
+        least = weights.topk(limit, dim=1).values[:, -1:]
+        return weights * (weights >= least)
+
+
+def vocabulary_weights(inputs: Tensor, counts: list[int], decoder: Tensor, bias: Tensor | None) -> Tensor:
+    """SPLADE's weights: the maximum over a passage's states of ``log(1 + relu(logit))``.
+
+    The logits are computed for a slice of the vocabulary at a time and reduced to one row a passage at once; states
+    times vocabulary never exists. The maximum is taken before the logarithm, which is monotonic.
+
+    Args:
+        inputs: [t, h], one passage's states after another's.
+        counts: states of each passage; zero gives a row of zeros.
+        decoder: [v, h].
+        bias: [v], or None.
+
+    Returns:
+        float32[len(counts), v].
+    """
+    slices = []
+    for start in range(0, len(decoder), VOCABULARY_CHUNK):
+        end = start + VOCABULARY_CHUNK
+        logits = nn.functional.linear(inputs, decoder[start:end], None if bias is None else bias[start:end])
+        nothing = logits.new_zeros(logits.shape[1])
+        slices.append(torch.stack([part.amax(0) if len(part) else nothing for part in torch.split(logits, counts)]))
+    return torch.log1p(torch.relu(torch.cat(slices, dim=1).float()))
+
+
+def build_sparse_head(sizes: dict[str, Any], special_ids: Tensor) -> SparseHead:
+    """An untrained head of the sizes that a tuned model's description gives.
+
+    Raises:
+        InvalidRecipe: a size is unknown or cannot be used.
+    """
+    known = {field.name for field in fields(SparseHeadConfig)}
+    if unknown := sorted(set(sizes) - known):
+        raise InvalidRecipe("sparse_head", ", ".join(unknown), f"known sizes: {', '.join(sorted(known))}")
+    return SparseHead(SparseHeadConfig(**sizes), special_ids)
+
+
+def _heaviest(weights: Tensor, owners: Tensor, n_passages: int, every: int) -> Tensor:
+    """Positions, ascending, of each passage's heaviest tokens: one in ``every``, at least one; the earlier of equals."""
+    lengths = torch.bincount(owners, minlength=n_passages)
+    by_weight = torch.argsort(weights, descending=True, stable=True)
+    order = by_weight[torch.argsort(owners[by_weight], stable=True)]
+    starts = torch.cumsum(lengths, 0) - lengths
+    rank = torch.arange(len(weights), device=weights.device) - starts[owners[order]]
+    kept: Tensor = order[rank < (lengths // every + 1)[owners[order]]].sort().values
+    return kept

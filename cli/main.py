@@ -24,6 +24,8 @@ COMMANDS: Mapping[str, str] = {
     "collections": "collection_admin:collections_group",
     "get": "documents:get_command",
     "delete": "documents:delete_command",
+    "tune": "tuning:tune_command",
+    "migrate": "migrating:migrate_command",
     "check": "upkeep:check_command",
     "snapshot": "upkeep:snapshot_command",
     "restore": "upkeep:restore_command",

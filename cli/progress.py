@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -101,6 +102,26 @@ def _bar(is_terminal: bool) -> Progress:
         transient=True,
         disable=not is_terminal,
     )
+
+
+@contextmanager
+def counting(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function to call with (done, total), which shows them on stderr: a bar, or a plain line now and then."""
+    console = stderr_console()
+    progress = _bar(console.is_terminal)
+    task = progress.add_task("", total=None, state=name)
+    last_line = time.monotonic()
+
+    def notice(done: int, total: int) -> None:
+        nonlocal last_line
+        state = f"{name} {done:,} of {total:,}"
+        progress.update(task, completed=done, total=total, state=state)
+        if not console.is_terminal and time.monotonic() - last_line > LINE_EVERY_S:
+            last_line = time.monotonic()
+            console.print(state, markup=False)
+
+    with progress:
+        yield notice
 
 
 def steps(items: Iterable[Item], name: str, total: int) -> Iterator[Item]:

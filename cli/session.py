@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from cli.failures import CommandFailure
 from cli.settings import DEFAULT_MODEL, NO_MODEL, Settings
 from engine.errors import CollectionNotFound
 
 if TYPE_CHECKING:
     from engine.api import CollectionApi, EngineApi
+    from engine.embedded import EmbeddedEngine
 
 
 @contextmanager
@@ -36,6 +39,25 @@ def open_session(settings: Settings, *, create: bool = False) -> Iterator[Engine
         yield local
 
 
+@contextmanager
+def open_data(settings: Settings, *, command: str) -> Iterator[EmbeddedEngine]:
+    """Opens the data folder in this process, for commands that no server answers.
+
+    Args:
+        settings: of the running command; without a model, the one that made the collection is loaded.
+        command: its name, for the messages.
+
+    Raises:
+        click.UsageError: ``--server`` was given, or there is no data folder.
+    """
+    if settings.server:
+        raise click.UsageError(f"`engine {command}` works on a data folder that no server holds; leave --server out.")
+    if not settings.data.is_dir():
+        raise click.UsageError(f"There is no data folder {settings.data}; name it with --data.")
+    with _open(settings) as engine:
+        yield engine
+
+
 def find_collection(engine: EngineApi, settings: Settings) -> CollectionApi:
     """Opens the collection that the settings name.
 
@@ -57,7 +79,7 @@ def ensure_collection(engine: EngineApi, name: str) -> CollectionApi:
         return engine.create_collection(name)
 
 
-def _open(settings: Settings) -> EngineApi:
+def _open(settings: Settings) -> EmbeddedEngine:
     """Opens the data folder with the model that was asked for, else with the one that made the collection.
 
     The engine loads a model when the first text needs it, so opening twice costs little.
@@ -65,7 +87,7 @@ def _open(settings: Settings) -> EngineApi:
     from engine import open_engine
 
     if settings.model is not None:
-        return open_engine(settings.data, model=_named_model(settings.model), device=settings.device)
+        return open_engine(settings.data, model=named_model(settings.model), device=settings.device)
     engine = open_engine(settings.data, model=DEFAULT_MODEL, device=settings.device)
     try:
         recorded = engine.get_collection(settings.collection).info().model
@@ -80,7 +102,7 @@ def _open(settings: Settings) -> EngineApi:
     return open_engine(settings.data, model=recorded, device=settings.device)
 
 
-def _named_model(name: str) -> str | None:
+def named_model(name: str) -> str | None:
     """The engine's name of a ``--model``. A folder is named from the root, so that it is found from anywhere later."""
     if name == NO_MODEL:
         return None

@@ -1,49 +1,41 @@
 """What can be done with one collection of this process's data folder?
 
-`Collection` implements `engine.api.CollectionApi` on one store: it joins the write path (`engine.ingest`, `engine.writer`), the
-read path (`engine.planner`, `engine.searcher`) and the background work (`engine.sealing`).
+`Collection` implements `engine.api.CollectionApi` on the generation that serves (`engine.generation`): reads and writes go to
+its store, its write path (`engine.ingest`, `engine.writer`) and its read path (`engine.planner`, `engine.searcher`).
 """
 
 from __future__ import annotations
 
 import itertools
-import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from engine.api import MetadataChanges, Params
-from engine.calibration import calibrate
-from engine.encoding import Model, QueryEncoder
-from engine.errors import CorruptData, InvalidArgument
+from engine.encoding import Model
+from engine.errors import EngineClosed, InvalidArgument
 from engine.filters import Filter
-from engine.fusion import DEFAULT_LEXICAL_WEIGHT, default_weights
-from engine.ingest import DocumentLike, Ingestor
+from engine.generation import (
+    STORE_FOLDER,
+    Generation,
+    current_folder,
+    make_current,
+    sweep_generations,
+)
+from engine.ingest import DocumentLike
 from engine.planner import plan
-from engine.preparation import Preparer
-from engine.recovery import open_segments
 from engine.schema import CollectionSchema
-from engine.sealing import SEAL_ROWS, Sealer
+from engine.sealing import SEAL_ROWS
 from engine.searcher import Search, Stopwatch
 from engine.snapshot import LiveSegment, Snapshot
 from engine.storage.durable import folder_size
-from engine.storage.kv import Store, Transaction
-from engine.storage.store import (
-    Calibration,
-    State,
-    documents_after,
-    find,
-    read_block,
-    read_calibration,
-    read_document,
-    read_schema,
-    read_text,
-    write_calibration,
-    write_schema,
-    write_state,
-)
+from engine.storage.kv import Transaction
+from engine.storage.store import documents_after, find, read_block, read_document, read_text
 from engine.validation import MAX_LIMIT, check_doc_id, check_metadata, check_query
 from engine.values import (
     Acknowledgement,
@@ -58,22 +50,20 @@ from engine.values import (
     QueryResult,
     SegmentStats,
 )
-from engine.writer import Commit, Job, Writer
-from index.analyzer import Analyzer
 
-STORE_FOLDER = "store"
-SEGMENTS_FOLDER = "segments"
-# Below this the pseudo-queries are too few to say anything.
-CALIBRATION_MIN_PASSAGES = 64
+T = TypeVar("T")
 
 
 class Collection:
     """One open collection. Thread-safe.
 
     Args:
-        folder: of the collection; holds ``store/`` and ``segments/``.
+        folder: of the collection; `engine.generation` says what is in it.
         model: the engine's model; used only by collections that were made with it.
         seal_rows: head size at which it is sealed.
+
+    Attributes:
+        migrating: held by the one migration that may run.
 
     Raises:
         CorruptData: the store itself is damaged. Damaged segments are rebuilt.
@@ -82,39 +72,71 @@ class Collection:
 
     def __init__(self, folder: Path, model: Model, *, seal_rows: int = SEAL_ROWS) -> None:
         self.folder = folder
-        self._store = Store(folder / STORE_FOLDER)
-        try:
-            with self._store.read() as transaction:
-                schema = read_schema(transaction)
-            if schema is None:
-                raise CorruptData(str(folder), "its store has no schema")
-            segments_folder = folder / SEGMENTS_FOLDER
-            segments_folder.mkdir(exist_ok=True)
-            state, segments, dead = open_segments(self._store, segments_folder, schema)
-        except BaseException:
-            self._store.close()
-            raise
-        self.schema = schema
-        analyzer = Analyzer(schema.language)
-        self._encoder = QueryEncoder(schema, analyzer, model)
-        self._writer = Writer(self._store, schema, state, segments, dead)
-        embed = self._encoder.embed_documents if schema.model else None
-        self._ingestor = Ingestor(schema, Preparer(schema, self._store, analyzer, embed), self._writer)
-        with self._store.read() as transaction:
-            self._calibration = read_calibration(transaction)
-        self._calibrating = threading.Lock()
-        self._sealer = Sealer(segments_folder, schema, self._writer, seal_rows, on_idle=self._calibrate_if_due)
+        sweep_generations(folder)
+        self._generation = Generation(current_folder(folder), model, seal_rows=seal_rows)
+        self._readers: Counter[Generation] = Counter()
+        self._reader_left = threading.Condition()
+        self._switching = threading.Lock()
+        self.migrating = threading.Lock()
 
     @staticmethod
-    def create(folder: Path, schema: CollectionSchema) -> None:
-        """Initialise an empty collection in ``folder``, durable when this returns."""
-        store = Store(folder / STORE_FOLDER)
+    def create(folder: Path, schema: CollectionSchema, *, sequence: int = 0) -> None:
+        """Initialise an empty collection in ``folder``, durable when this returns; see `Generation.create`."""
+        Generation.create(folder, schema, sequence=sequence)
+
+    @property
+    def schema(self) -> CollectionSchema:
+        """What is fixed about the collection; a migration gives it another one."""
+        return self._generation.schema
+
+    @contextmanager
+    def reading(self) -> Iterator[Generation]:
+        """The generation that serves; it stays open until the block ends."""
+        with self._reader_left:
+            generation = self._generation
+            self._readers[generation] += 1
         try:
-            with store.write() as transaction:
-                write_schema(transaction, schema)
-                write_state(transaction, State())
+            yield generation
         finally:
-            store.close()
+            with self._reader_left:
+                self._readers[generation] -= 1
+                self._reader_left.notify_all()
+
+    def switch(self, successor: Collection, finish: Callable[[], None]) -> None:
+        """Let the generation of ``successor`` serve from now on, and remove the one that served, between two operations.
+
+        Queries run on, on the old generation or on the new one. Writes wait, and then go to the new one.
+
+        Args:
+            successor: opened on `engine.generation.next_folder`; not to be used afterwards.
+            finish: called while writes wait; brings the successor up to date. When it raises, nothing is switched.
+        """
+        old = self._generation
+        with self._switching, old.writer.suspended():
+            finish()
+            make_current(self.folder, successor._generation.folder)
+            with self._reader_left:
+                self._generation = successor._generation
+            old.end_writes()
+        with self._reader_left:
+            self._reader_left.wait_for(lambda: not self._readers[old])
+            del self._readers[old]
+        old.close()
+        sweep_generations(self.folder)
+
+    def _write(self, work: Callable[[Generation], T]) -> T:
+        """Do a write on the generation that serves; one that a switch shut out is done on the next generation."""
+        while True:
+            generation = self._generation
+            try:
+                return work(generation)
+            except EngineClosed:
+                if not self._was_switched_from(generation):
+                    raise
+
+    def _was_switched_from(self, generation: Generation) -> bool:
+        with self._switching:  # one in progress ends first
+            return self._generation is not generation
 
     @property
     def name(self) -> str:
@@ -123,11 +145,30 @@ class Collection:
 
     def upsert(self, documents: Iterable[DocumentLike]) -> list[Acknowledgement]:
         """See `CollectionApi.upsert`."""
-        return self._ingestor.upsert(documents)
+        given = list(documents)
+        return self._write(lambda generation: generation.ingestor.upsert(given))
 
     def ingest(self, documents: Iterable[DocumentLike]) -> Iterator[Acknowledgement]:
-        """See `CollectionApi.ingest`."""
-        return self._ingestor.ingest(documents)
+        """See `CollectionApi.ingest`. Documents that a switch of generations left unanswered are given to the next one."""
+        source = iter(documents)
+        unanswered: deque[DocumentLike] = deque()
+
+        def given(again: Sequence[DocumentLike]) -> Iterator[DocumentLike]:
+            yield from again
+            for document in source:
+                unanswered.append(document)
+                yield document
+
+        while True:
+            generation = self._generation
+            try:
+                for answer in generation.ingestor.ingest(given(tuple(unanswered))):
+                    unanswered.popleft()
+                    yield answer
+                return
+            except EngineClosed:
+                if not self._was_switched_from(generation):
+                    raise
 
     def delete(
         self, doc_ids: Sequence[str] | None = None, *, filter: str | None = None, params: Params | None = None
@@ -135,24 +176,29 @@ class Collection:
         """See `CollectionApi.delete`."""
         if (doc_ids is None) == (filter is None):
             raise InvalidArgument("delete", "give doc_ids or a filter, exactly one of the two")
-        if doc_ids is None:
-            with self._store.read() as transaction:
-                doc_ids = [doc_id for doc_id, _ in self._matching(transaction, filter, params)]
-        for doc_id in doc_ids:
+        for doc_id in doc_ids or ():
             check_doc_id(doc_id)
-        return self._ingestor.delete(doc_ids) if doc_ids else 0
+
+        def work(generation: Generation) -> int:
+            chosen = doc_ids
+            if chosen is None:
+                with generation.store.read() as transaction:
+                    chosen = [doc_id for doc_id, _ in _matching(generation, transaction, filter, params)]
+            return generation.ingestor.delete(chosen) if chosen else 0
+
+        return self._write(work)
 
     def update_metadata(self, doc_id: str, changes: MetadataChanges, *, replace: bool = False) -> int:
         """See `CollectionApi.update_metadata`. The new version shares the stored vectors."""
         check_doc_id(doc_id)
         check_metadata({key: value for key, value in changes.items() if value is not None})
-        return self._ingestor.update_metadata(doc_id, changes, replace=replace)
+        return self._write(lambda generation: generation.ingestor.update_metadata(doc_id, changes, replace=replace))
 
     def get(self, doc_ids: Sequence[str], *, vectors: bool = False) -> list[Document | None]:
         """See `CollectionApi.get`. With ``vectors``, a document of one passage carries its stored vectors."""
         for doc_id in doc_ids:
             check_doc_id(doc_id)
-        with self._store.read() as transaction:
+        with self.reading() as generation, generation.store.read() as transaction:
             versions = [find(transaction, doc_id) for doc_id in doc_ids]
             return [None if n is None else _document(transaction, n, vectors=vectors) for n in versions]
 
@@ -162,26 +208,17 @@ class Collection:
         """See `CollectionApi.scroll`."""
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
             raise InvalidArgument("limit", f"must be between 1 and {MAX_LIMIT:,}, got {limit!r}")
-        with self._store.read() as transaction:
-            chosen = list(itertools.islice(self._matching(transaction, filter, params, after), limit + 1))
+        with self.reading() as generation, generation.store.read() as transaction:
+            chosen = list(itertools.islice(_matching(generation, transaction, filter, params, after), limit + 1))
             documents = [_document(transaction, doc_no, vectors=False) for _, doc_no in chosen[:limit]]
         return Page(documents, chosen[limit - 1][0] if len(chosen) > limit else None)
 
     def count(self, *, filter: str | None = None, params: Params | None = None) -> int:
         """See `CollectionApi.count`."""
+        writer = self._generation.writer
         if filter is None:
-            return self._writer.state.documents
-        return len(_matching_versions(self._writer.snapshot, Filter.parse(filter, params)))
-
-    def _matching(
-        self, transaction: Transaction, expression: str | None, params: Params | None, after: str | None = None
-    ) -> Iterator[tuple[str, int]]:
-        """(doc_id, version) of live documents that match, in doc_id order."""
-        pairs = documents_after(transaction, after)
-        if expression is None:
-            return pairs
-        matching = set(_matching_versions(self._writer.snapshot, Filter.parse(expression, params)).tolist())
-        return (pair for pair in pairs if pair[1] in matching)
+            return writer.state.documents
+        return len(_matching_versions(writer.snapshot, Filter.parse(filter, params)))
 
     def query(
         self,
@@ -226,114 +263,102 @@ class Collection:
 
     def query_batch(self, queries: Sequence[Query]) -> list[QueryResult]:
         """See `CollectionApi.query_batch`. All queries are embedded in one batch and run on one snapshot."""
-        for query in queries:
-            check_query(query, self.schema)
-            if query.filter is not None:
-                Filter.parse(query.filter, query.params)
-        watch = Stopwatch()
-        with watch.stage("embed"):
-            encoded = self._encoder.encode(queries)
-        embed_ms = watch.ms["embed"] / max(1, len(queries))
-        results = []
-        weights = self._weights()
-        with self._writer.reading() as snapshot:
-            for query, one in zip(queries, encoded, strict=True):
-                watch = Stopwatch()
-                decided = plan(query, self.schema, one.legs, weights)
-                with watch.stage("total"):
-                    hits = Search(snapshot, query, one, decided, watch).run(self._store)
-                timings = {"embed": embed_ms, **watch.ms, "total": watch.ms["total"] + embed_ms}
-                described = {**decided.describe(), "sequence": snapshot.sequence, "segments": len(snapshot.segments)}
-                results.append(QueryResult(hits, timings, described))
-        return results
+        with self.reading() as generation:
+            return _answers(generation, queries)
 
     def info(self) -> CollectionInfo:
         """See `CollectionApi.info`."""
-        schema, state = self.schema, self._writer.state
-        return CollectionInfo(
-            name=schema.name,
-            model=schema.model,
-            fingerprint=None if schema.fingerprint is None else schema.fingerprint.get("digest"),
-            dim=schema.dim,
-            coarse_dim=schema.coarse_dim,
-            legs=schema.legs,
-            language=schema.language,
-            weights=self._weights(),
-            documents=state.documents,
-            passages=state.passages,
-            sequence=state.sequence,
-        )
+        return _info(self._generation)
 
     def stats(self) -> CollectionStats:
         """See `CollectionApi.stats`."""
-        state = self._writer.state
-        return CollectionStats(
-            info=self.info(),
-            segments=[self._segment_stats(live) for live in self._writer.snapshot.segments],
-            store_bytes=folder_size(self.folder / STORE_FOLDER),
-            tokens=Coverage(state.read, state.embedded, state.dropped),
-        )
-
-    def _segment_stats(self, live: LiveSegment) -> SegmentStats:
-        segment = live.segment
-        folder = self.folder / SEGMENTS_FOLDER / segment.name
-        return SegmentStats(
-            name=segment.name or "head",
-            passages=segment.n_rows,
-            deleted=segment.n_rows - live.n_live,
-            dense_kind="none" if segment.dense is None else segment.dense.kind,
-            size_bytes=folder_size(folder) if segment.name and folder.exists() else 0,
-        )
-
-    def _weights(self) -> dict[str, float]:
-        """The collection's fusion weights by leg: calibrated ones, under those that it was created with."""
-        found = default_weights() if self._calibration is None else default_weights(self._calibration.bm25_weight)
-        return {leg: weight for leg, weight in {**found, **self.schema.weights}.items() if leg in self.schema.legs}
-
-    def _calibrate_if_due(self) -> None:
-        """Calibrate a collection of enough passages, and again when it has doubled."""
-        if self.schema.model is None or not self.schema.dim:
-            return
-        passages = self._writer.state.passages
-        if passages < CALIBRATION_MIN_PASSAGES or (self._calibration and passages < 2 * self._calibration.passages):
-            return
-        with self._calibrating, self._writer.reading() as snapshot:
-            found = calibrate(snapshot, self._store, self._encoder)
-        # Too few prose sentences: remember that at this size there was nothing to find.
-        found = found or Calibration(DEFAULT_LEXICAL_WEIGHT, 0, passages)
-
-        def apply(commit: Commit) -> None:
-            write_calibration(commit.transaction, found)
-
-        self._writer.submit(Job(apply)).result()
-        self._calibration = found
+        with self.reading() as generation:
+            state = generation.writer.state
+            return CollectionStats(
+                info=_info(generation),
+                segments=[_segment_stats(generation, live) for live in generation.writer.snapshot.segments],
+                store_bytes=folder_size(generation.folder / STORE_FOLDER),
+                tokens=Coverage(state.read, state.embedded, state.dropped),
+            )
 
     def optimize(self) -> None:
         """Seal the head, do every merge and calibration that is due; returns when all is on disk."""
-        self._sealer.run_until_idle(seal_rows=1)
-        self._calibrate_if_due()
+        self._write(Generation.optimize)
 
     def copy(self, folder: Path) -> None:
-        """Write a copy of the whole collection, as of one commit, to a new ``folder``.
-
-        A job of the writer, so that neither commits nor swaps of segments happen meanwhile.
-        """
-
-        def apply(commit: Commit) -> None:
-            self._store.copy(folder / STORE_FOLDER)
-            (folder / SEGMENTS_FOLDER).mkdir()
-            for live in self._writer.snapshot.segments:
-                if live.segment.name:
-                    name = live.segment.name
-                    shutil.copytree(self.folder / SEGMENTS_FOLDER / name, folder / SEGMENTS_FOLDER / name)
-
-        self._writer.submit(Job(apply)).result()
+        """Write a copy of the whole collection, as of one commit, to a new ``folder``."""
+        self._write(lambda generation: generation.copy(folder))
 
     def close(self) -> None:
         """Finish queued writes, seal a head that is worth it, and release everything; a second call does nothing."""
-        self._sealer.close()
-        self._writer.close()
-        self._store.close()
+        self._generation.close()
+
+
+def _answers(generation: Generation, queries: Sequence[Query]) -> list[QueryResult]:
+    for query in queries:
+        check_query(query, generation.schema)
+        if query.filter is not None:
+            Filter.parse(query.filter, query.params)
+    watch = Stopwatch()
+    with watch.stage("embed"):
+        encoded = generation.encoder.encode(queries)
+    embed_ms = watch.ms["embed"] / max(1, len(queries))
+    results = []
+    weights = generation.weights()
+    with generation.writer.reading() as snapshot:
+        for query, one in zip(queries, encoded, strict=True):
+            watch = Stopwatch()
+            decided = plan(query, generation.schema, one.legs, weights)
+            with watch.stage("total"):
+                hits = Search(snapshot, query, one, decided, watch).run(generation.store)
+            timings = {"embed": embed_ms, **watch.ms, "total": watch.ms["total"] + embed_ms}
+            described = {**decided.describe(), "sequence": snapshot.sequence, "segments": len(snapshot.segments)}
+            results.append(QueryResult(hits, timings, described))
+    return results
+
+
+def _info(generation: Generation) -> CollectionInfo:
+    schema, state = generation.schema, generation.writer.state
+    return CollectionInfo(
+        name=schema.name,
+        model=schema.model,
+        fingerprint=None if schema.fingerprint is None else schema.fingerprint.get("digest"),
+        dim=schema.dim,
+        coarse_dim=schema.coarse_dim,
+        legs=schema.legs,
+        language=schema.language,
+        weights=generation.weights(),
+        documents=state.documents,
+        passages=state.passages,
+        sequence=state.sequence,
+    )
+
+
+def _segment_stats(generation: Generation, live: LiveSegment) -> SegmentStats:
+    segment = live.segment
+    folder = generation.segments_folder / segment.name
+    return SegmentStats(
+        name=segment.name or "head",
+        passages=segment.n_rows,
+        deleted=segment.n_rows - live.n_live,
+        dense_kind="none" if segment.dense is None else segment.dense.kind,
+        size_bytes=folder_size(folder) if segment.name and folder.exists() else 0,
+    )
+
+
+def _matching(
+    generation: Generation,
+    transaction: Transaction,
+    expression: str | None,
+    params: Params | None,
+    after: str | None = None,
+) -> Iterator[tuple[str, int]]:
+    """(doc_id, version) of live documents that match, in doc_id order."""
+    pairs = documents_after(transaction, after)
+    if expression is None:
+        return pairs
+    matching = set(_matching_versions(generation.writer.snapshot, Filter.parse(expression, params)).tolist())
+    return (pair for pair in pairs if pair[1] in matching)
 
 
 def _document(transaction: Transaction, doc_no: int, *, vectors: bool) -> Document:

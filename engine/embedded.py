@@ -60,6 +60,7 @@ class EmbeddedEngine:
         # A query runs on one thread; parallelism comes from concurrent requests (ANCHORS: two BLAS threads were slower).
         threadpool_limits(1, user_api="blas")
         self._model = Model(model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)
+        self._models: dict[str, Model] = {}
         self._open: dict[str, Collection] = {}
         self._guard = threading.RLock()
         self._closed = False
@@ -97,39 +98,36 @@ class EmbeddedEngine:
     def _schema(
         self, name: str, dim: int | None, sparse: bool | None, language: str, dense_kind: str
     ) -> CollectionSchema:
-        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        if dim is not None or self._model.name is None:
-            dim = 0 if not dim else check_dim(dim)
-            return CollectionSchema(
-                name=name,
-                dim=dim,
-                coarse_dim=coarse_dim(dim),
-                rotate=True,
-                sparse=bool(sparse),
-                model=None,
-                fingerprint=None,
-                language=language,
-                analyzer_version=ANALYZER_VERSION,
-                dense_kind=dense_kind,
-                created=created,
-            )
-        embedder = self._model.embedder()
-        if sparse and not embedder.has_sparse:
-            raise InvalidArgument("sparse", f"the model {embedder.name!r} has no learned sparse head")
-        has_dense = embedder.has_dense
+        if dim is None and self._model.name is not None:
+            return model_schema(self._model, name=name, sparse=sparse, language=language, dense_kind=dense_kind)
+        dim = 0 if not dim else check_dim(dim)
         return CollectionSchema(
             name=name,
-            dim=embedder.dim if has_dense else 0,
-            coarse_dim=embedder.coarse_dim if has_dense else 0,
-            rotate=not embedder.matryoshka,
-            sparse=embedder.has_sparse if sparse is None else sparse,
-            model=embedder.name,
-            fingerprint=self._model.fingerprint(),
+            dim=dim,
+            coarse_dim=coarse_dim(dim),
+            rotate=True,
+            sparse=bool(sparse),
+            model=None,
+            fingerprint=None,
             language=language,
             analyzer_version=ANALYZER_VERSION,
             dense_kind=dense_kind,
-            created=created,
+            created=_now(),
         )
+
+    def model(self, name: str | None = None) -> Model:
+        """Another model on the engine's device, loaded when it is first used and closed with the engine.
+
+        Args:
+            name: "builtin", a folder or a hub id; None: the engine's own.
+        """
+        with self._guard:
+            self._check_open()
+            if name is None or name == self._model.name:
+                return self._model
+            if name not in self._models:
+                self._models[name] = self._model.sibling(name)
+            return self._models[name]
 
     def get_collection(self, name: str) -> Collection:
         """See `EngineApi.get_collection`. The first call opens it; later calls return the same object."""
@@ -198,7 +196,8 @@ class EmbeddedEngine:
             for collection in self._open.values():
                 collection.close()
             self._open.clear()
-            self._model.close()
+            for model in (self._model, *self._models.values()):
+                model.close()
             self._lock.release()
 
     def __enter__(self) -> Self:
@@ -234,6 +233,42 @@ def _by_term(embedder: Embedder, sparse: SparseVector | None) -> dict[str, float
         return None
     pairs = sorted(zip(sparse.weights.tolist(), sparse.ids.tolist(), strict=True))
     return dict(reversed({embedder.term_text(term): weight for weight, term in pairs}.items()))
+
+
+def model_schema(model: Model, *, name: str, sparse: bool | None, language: str, dense_kind: str) -> CollectionSchema:
+    """The schema of a collection whose vectors a model makes. Loads the model.
+
+    Args:
+        model: not one without a name.
+        name: of the collection.
+        sparse: keep a learned sparse leg; None: if the model has one.
+        language: of the analyser.
+        dense_kind: of the dense index.
+
+    Raises:
+        InvalidArgument: a sparse leg is asked for and the model has none.
+    """
+    embedder = model.embedder()
+    if sparse and not embedder.has_sparse:
+        raise InvalidArgument("sparse", f"the model {embedder.name!r} has no learned sparse head")
+    has_dense = embedder.has_dense
+    return CollectionSchema(
+        name=name,
+        dim=embedder.dim if has_dense else 0,
+        coarse_dim=embedder.coarse_dim if has_dense else 0,
+        rotate=not embedder.matryoshka,
+        sparse=embedder.has_sparse if sparse is None else sparse,
+        model=model.recorded_name,
+        fingerprint=model.fingerprint(),
+        language=language,
+        analyzer_version=ANALYZER_VERSION,
+        dense_kind=dense_kind,
+        created=_now(),
+    )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def coarse_dim(dim: int) -> int:

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from embedder.values import DocumentInput, EmbeddedDocument, EmbeddedQuery
 
 
+BUILTIN = "builtin"
+
+
 class Model:
-    """The engine's one embedder, loaded on first use. Thread-safe.
+    """An embedder, loaded on first use. Thread-safe.
 
     Args:
         name: "builtin", a folder, or a hub id; None: no model, callers bring their own vectors.
@@ -69,6 +72,16 @@ class Model:
                     self.name, device=self._device, dtype=self._dtype, max_batch_tokens=self._max_batch_tokens
                 )
             return self._embedder
+
+    @property
+    def recorded_name(self) -> str:
+        """What a collection notes as its model: a name that opens this model again, whatever "builtin" means then."""
+        assert self.name is not None
+        return self.embedder().name if self.name == BUILTIN else self.name
+
+    def sibling(self, name: str) -> Model:
+        """Another model, with the same choices of device, dtype and batch size."""
+        return Model(name, device=self._device, dtype=self._dtype, max_batch_tokens=self._max_batch_tokens)
 
     def fingerprint(self) -> dict[str, str] | None:
         """What identifies the model's vectors, by part; None without a model. Loads it."""

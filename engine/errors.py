@@ -115,7 +115,7 @@ class FingerprintMismatch(EngineError):
         parts = "; ".join(f"{key}: stored {old!r}, loaded {new!r}" for key, (old, new) in self.differences.items())
         super().__init__(
             f"Collection {collection!r} was embedded with another model ({parts}). "
-            "Load that model, or re-index the documents into a new collection."
+            f"Load that model, or run `engine migrate --collection {collection}` to embed the documents again with another."
         )
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from engine.api import MetadataChanges
 from engine.errors import DocumentNotFound, InvalidArgument, InvalidDocument
@@ -98,7 +99,7 @@ class Ingestor:
         def apply(commit: Commit) -> int:
             killed = sum(commit.kill(doc_id) for doc_id in doc_ids)
             if killed:
-                commit.next_sequence()
+                commit.next_sequences(1)
             return killed
 
         return self._writer.submit(Job(apply)).result()
@@ -115,28 +116,32 @@ class Ingestor:
             metadata = {key: value for key, value in merged.items() if value is not None}
             check_metadata(metadata)
             text, block = read_text(commit.transaction, doc_no), read_block(commit.transaction, doc_no)
+            (sequence,) = commit.next_sequences(1)
             new = msgspec.structs.replace(
                 record,
                 metadata=metadata,
                 content_hash=record.content_hash[:16] + metadata_hash(metadata),
-                sequence=commit.next_sequence(),
+                sequence=sequence,
             )
-            commit.put(new, text, block)
-            return new.sequence
+            commit.put([new], [text], block)
+            return sequence
 
         return self._writer.submit(Job(apply)).result()
 
 
 def _put_all(commit: Commit, batch: Batch) -> list[Acknowledgement]:
     answers = dict(batch.answered)
-    for i, prepared in enumerate(batch.documents):
-        assert batch.block is not None
-        block = batch.block.slice(int(batch.indptr[i]), int(batch.indptr[i + 1]))
-        sequence = commit.next_sequence()
-        replaced = commit.put(prepared.record(sequence, block.n_passages), prepared.document.text, block)
-        status: Literal["updated", "added"] = "updated" if replaced else "added"
-        doc_id = prepared.document.doc_id
-        answers[batch.places[i]] = Acknowledgement(doc_id, status, block.n_passages, prepared.tokens, sequence)
+    if batch.block is not None:
+        sequences = commit.next_sequences(len(batch.documents))
+        lengths = np.diff(batch.indptr).tolist()
+        records = [
+            prepared.record(sequence, n_passages)
+            for prepared, sequence, n_passages in zip(batch.documents, sequences, lengths, strict=True)
+        ]
+        replaced = commit.put(records, [prepared.document.text for prepared in batch.documents], batch.block)
+        for place, record, prepared, old in zip(batch.places, records, batch.documents, replaced, strict=True):
+            status: Literal["updated", "added"] = "updated" if old else "added"
+            answers[place] = Acknowledgement(record.doc_id, status, record.n_passages, prepared.tokens, record.sequence)
     return [answers[place] for place in sorted(answers)]
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.collection import SEGMENTS_FOLDER, STORE_FOLDER, Collection
+from engine.collection import Collection
 from engine.embedded import COLLECTIONS_FOLDER, EmbeddedEngine
 from engine.encoding import Model
 from engine.errors import CorruptData, InvalidArgument
+from engine.generation import SEGMENTS_FOLDER, STORE_FOLDER, current_folder
 from engine.schema import CollectionSchema
 from engine.segment import Segment
 from engine.storage.durable import fsync_path, seal_folder, verify_folder
@@ -91,8 +92,9 @@ def _collection_folders(data: Path) -> list[Path]:
 
 
 def _check_collection(folder: Path, repair: bool) -> CollectionCheck:
+    serving = current_folder(folder)
     try:
-        store = Store(folder / STORE_FOLDER)
+        store = Store(serving / STORE_FOLDER)
     except CorruptData as error:
         return CollectionCheck(folder.name, 0, 0, (str(error),), ())
     try:
@@ -101,7 +103,7 @@ def _check_collection(folder: Path, repair: bool) -> CollectionCheck:
             if schema is None:
                 return CollectionCheck(folder.name, 0, 0, ("its store has no schema",), ())
             problems = _check_records(transaction, state)
-            damaged = _damaged_segments(transaction, folder / SEGMENTS_FOLDER, schema, state)
+            damaged = _damaged_segments(transaction, serving / SEGMENTS_FOLDER, schema, state)
     except CorruptData as error:
         return CollectionCheck(folder.name, 0, 0, (str(error),), ())
     finally:
@@ -156,7 +158,7 @@ def _damaged_segments(transaction: Transaction, folder: Path, schema: Collection
 def _rebuild(folder: Path, damaged: Iterable[str]) -> None:
     """Remove damaged segments and open the collection, which rebuilds them from the store, and seal the result."""
     for name in damaged:
-        shutil.rmtree(folder / SEGMENTS_FOLDER / name, ignore_errors=True)
+        shutil.rmtree(current_folder(folder) / SEGMENTS_FOLDER / name, ignore_errors=True)
     collection = Collection(folder, Model(None))
     try:
         collection.optimize()

@@ -26,6 +26,9 @@ from engine.values import Acknowledgement, Coverage, Document
 from index.analyzer import Analyzer
 from index.sparse_rows import SparseRows
 
+_NO_KEY = bytes(KEY_BYTES)
+_NOT_READ = Coverage()
+
 EmbedDocuments = Callable[[Sequence[DocumentInput]], list[EmbeddedDocument]]
 
 
@@ -51,6 +54,7 @@ class PreparedDocument:
             self.tokens.dropped,
             self.own_vectors,
             sequence,
+            tuple(self.document.boundaries),
         )
 
 
@@ -79,10 +83,10 @@ class Batch:
 class _Rows:
     """One document's passages, before they are joined into the batch's block."""
 
-    spans: list[tuple[int, int]]
-    keys: list[bytes]
-    dense: list[np.ndarray]
-    sparse: list[tuple[np.ndarray, np.ndarray]]
+    spans: Sequence[tuple[int, int]]
+    keys: Sequence[bytes]
+    dense: Sequence[np.ndarray]
+    sparse: Sequence[tuple[np.ndarray, np.ndarray]]
     tokens: Coverage
 
 
@@ -155,10 +159,11 @@ class Preparer:
     def _own_rows(self, document: Document) -> _Rows:
         if not _brings_vectors(document):
             spans = split_text(document.text, hard_boundaries=document.boundaries) or [(0, len(document.text))]
-            return _Rows(spans, [bytes(KEY_BYTES)] * len(spans), [], [], Coverage())
-        dense = [] if document.vector is None else [np.asarray(document.vector, np.float32)]
-        sparse = [] if document.sparse is None else [check_sparse(document.sparse)]
-        return _Rows([(0, len(document.text))], [bytes(KEY_BYTES)], dense, sparse, Coverage())
+            return _Rows(spans, [_NO_KEY] * len(spans), (), (), _NOT_READ)
+        # Tuples, and shared ones: a list more for each of millions of documents is work for the garbage collector.
+        dense = () if document.vector is None else (np.asarray(document.vector, np.float32),)
+        sparse = () if document.sparse is None else (check_sparse(document.sparse),)
+        return _Rows(((0, len(document.text)),), (_NO_KEY,), dense, sparse, _NOT_READ)
 
     def _block(self, documents: list[Document], rows: list[_Rows]) -> PassageBlock:
         spans = np.array([span for part in rows for span in part.spans], np.uint32).reshape(-1, 2)

@@ -84,4 +84,5 @@ def _head_segments(transaction: Transaction, schema: CollectionSchema, start: in
 def _built(transaction: Transaction, schema: CollectionSchema, versions: list[tuple[int, PassageBlock]]) -> Segment:
     doc_nos = [doc_no for doc_no, _ in versions]
     metadata = [read_document(transaction, doc_no).metadata for doc_no in doc_nos]
-    return Segment.build(schema, doc_nos, metadata, [block for _, block in versions])
+    blocks = [block for _, block in versions]
+    return Segment.build(schema, doc_nos, metadata, [block.n_passages for block in blocks], blocks)

@@ -113,15 +113,20 @@ class Sealer:
             if seal_rows is not None and sum(live.n_live for live in head) >= seal_rows:
                 self._run(Task("seal", tuple(live.segment for live in head)))
 
-    def close(self, *, wait_s: float = 5.0) -> None:
-        """Stop taking tasks and wait a little for the one in progress; if it is longer, its folder is swept later."""
+    def stop(self) -> None:
+        """Take no more tasks; the one in progress may still end."""
         self._closing = True
         self._writer.published.set()
-        self._thread.join(wait_s)
-        if not self._thread.is_alive():
-            self.run_until_idle_at_close()
 
-    def run_until_idle_at_close(self) -> None:
+    def close(self, *, wait_s: float = 5.0) -> None:
+        """Stop, wait a little for the task in progress (a longer one's folder is swept later), and seal the head."""
+        stopped = self._closing
+        self.stop()
+        self._thread.join(wait_s)
+        if not self._thread.is_alive() and not stopped:
+            self._seal_at_close()
+
+    def _seal_at_close(self) -> None:
         """Seal a head that is worth it; merges can wait for the next open."""
         head = [live for live in self._writer.snapshot.segments if not live.segment.name and live.n_live]
         if sum(live.n_live for live in head) >= SEAL_ROWS_AT_CLOSE:

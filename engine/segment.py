@@ -77,11 +77,20 @@ class Segment:
         schema: CollectionSchema,
         doc_nos: Sequence[int],
         metadata: Sequence[Mapping[str, object]],
+        lengths: Sequence[int],
         blocks: Sequence[PassageBlock],
     ) -> Segment:
-        """An in-memory segment of new document versions; one metadata object and one block each, at least one."""
+        """An in-memory segment of document versions, at least one.
+
+        Args:
+            schema: the collection's.
+            doc_nos: ascending.
+            metadata: of each version.
+            lengths: of each version, in passages.
+            blocks: the passages of all versions in order, in as many blocks as they come.
+        """
         block = PassageBlock.concat(list(blocks))
-        indptr = np.concatenate([[0], np.cumsum([b.n_passages for b in blocks])]).astype(np.int64)
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return _assembled(schema, "", np.array(doc_nos, np.uint64), indptr, block, Columns.build(metadata), graph=False)
 
     @staticmethod

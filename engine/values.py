@@ -28,7 +28,7 @@ class Document:
 
     ``vector`` (``dim`` floats) and ``sparse`` (term id → weight > 0) are the caller's own vectors: such a document is one
     passage and is not embedded. ``boundaries`` are character offsets, ascending, at which passages should begin: headings,
-    or definitions of source code. They are not stored.
+    or definitions of source code. ``get`` does not return them.
     """
 
     doc_id: str

@@ -14,7 +14,7 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,13 +28,13 @@ from engine.schema import CollectionSchema
 from engine.segment import Segment
 from engine.snapshot import LiveSegment, Snapshot
 from engine.storage.kv import Store, Transaction
-from engine.storage.records import DocumentRecord, PassageBlock
+from engine.storage.records import DocumentRecord, PassageBlock, encode_blocks
 from engine.storage.store import (
     State,
     find,
     forget_id,
     mark_dead,
-    put_version,
+    put_versions,
     read_document,
     reap,
     write_state,
@@ -54,24 +54,33 @@ REAPED_PER_COMMIT = 2_000
 class Commit:
     """What the jobs of one group have changed so far; the jobs write to it.
 
-    doc_nos, metadata, blocks: the new versions, in order. dead: versions that are no longer live.
+    doc_nos, metadata, lengths: the new versions in order, each with its number of passages. blocks: their passages, one
+    version after the other. dead: versions that are no longer live.
     """
 
     transaction: Transaction
     state: State
     doc_nos: list[int] = field(default_factory=list)
     metadata: list[Mapping[str, object]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
     blocks: list[PassageBlock] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
 
-    def put(self, record: DocumentRecord, text: str, block: PassageBlock) -> bool:
-        """Store a new version; True when it replaces a live one."""
-        replaced = self.kill(record.doc_id)
-        doc_no = self.state.next_doc_no
-        put_version(self.transaction, doc_no, record, text, block)
-        self.state = msgspec.structs.replace(self.state.counting(record, 1), next_doc_no=doc_no + 1)
-        self.doc_nos.append(doc_no)
-        self.metadata.append(record.metadata)
+    def put(self, records: Sequence[DocumentRecord], texts: Sequence[str], block: PassageBlock) -> list[bool]:
+        """Store new versions of different documents, whose passages follow one another in ``block``.
+
+        Returns:
+            For each, whether it replaces a live version.
+        """
+        replaced = [self.kill(record.doc_id) for record in records]
+        lengths = [record.n_passages for record in records]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        first, end = self.state.next_doc_no, self.state.next_doc_no + len(records)
+        put_versions(self.transaction, first, records, texts, encode_blocks(block, indptr))
+        self.state = msgspec.structs.replace(self.state.counting(records, 1), next_doc_no=end)
+        self.doc_nos += range(first, end)
+        self.metadata += [record.metadata for record in records]
+        self.lengths += lengths
         self.blocks.append(block)
         return replaced
 
@@ -80,16 +89,17 @@ class Commit:
         doc_no = find(self.transaction, doc_id)
         if doc_no is None:
             return False
-        self.state = self.state.counting(read_document(self.transaction, doc_no), -1)
+        self.state = self.state.counting([read_document(self.transaction, doc_no)], -1)
         forget_id(self.transaction, doc_id)
         mark_dead(self.transaction, doc_no)
         self.dead.append(doc_no)
         return True
 
-    def next_sequence(self) -> int:
-        """The number of one more operation."""
-        self.state = msgspec.structs.replace(self.state, sequence=self.state.sequence + 1)
-        return self.state.sequence
+    def next_sequences(self, n: int) -> range:
+        """The numbers of ``n`` more operations."""
+        first = self.state.sequence + 1
+        self.state = msgspec.structs.replace(self.state, sequence=self.state.sequence + n)
+        return range(first, first + n)
 
 
 @dataclass(slots=True)
@@ -137,6 +147,7 @@ class Writer:
         self._waiting_bytes = 0
         self._room = threading.Condition()
         self._closed = False
+        self._suspended = False
         self._broken: BaseException | None = None
         self.published = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"writer-{schema.name}", daemon=True)
@@ -168,12 +179,32 @@ class Writer:
             EngineClosed: the collection is closed.
         """
         with self._room:
-            self._room.wait_for(lambda: self._closed or self._waiting_bytes < QUEUE_BYTES)
-            if self._closed:
-                raise EngineClosed(f"Collection {self._schema.name!r}") from self._broken
-            self._waiting_bytes += job.size_bytes
-            self._jobs.put(job)  # type: ignore[arg-type]  # the queue is heterogeneous
+            self._room.wait_for(lambda: self._closed or (self._waiting_bytes < QUEUE_BYTES and not self._suspended))
+            return self._enqueued(job)
+
+    def _enqueued(self, job: Job[T]) -> Future[T]:
+        if self._closed:
+            raise EngineClosed(f"Collection {self._schema.name!r}") from self._broken
+        self._waiting_bytes += job.size_bytes
+        self._jobs.put(job)  # type: ignore[arg-type]  # the queue is heterogeneous
         return job.future
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Every job that was submitted is done when the block begins, and later ones wait until it ends.
+
+        When the writer is closed inside the block, those that wait are refused.
+        """
+        with self._room:
+            self._suspended = True
+            last = self._enqueued(Job(lambda _: None))
+        try:
+            last.result()
+            yield
+        finally:
+            with self._room:
+                self._suspended = False
+                self._room.notify_all()
 
     def pending_reaps(self) -> set[int]:
         """Dead versions whose rows are still in the store. For jobs: only the writing thread may call it."""
@@ -249,7 +280,7 @@ class Writer:
             if job.publish is not None:
                 segments = job.publish(segments)
         if commit.doc_nos:
-            new = Segment.build(self._schema, commit.doc_nos, commit.metadata, commit.blocks)
+            new = Segment.build(self._schema, commit.doc_nos, commit.metadata, commit.lengths, commit.blocks)
             segments = (*segments, LiveSegment(new))
         if commit.dead:
             dead = np.array(commit.dead, np.uint64)

@@ -21,6 +21,7 @@ Examples:
   engine serve
   engine serve --data ./index --address 127.0.0.1:6000 --metrics-port 9090
   engine serve --address 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --api-keys keys.txt
+  engine serve --collection papers --migrate-to ./tuned
   engine query "how does it work" --server localhost:50051
 """
 
@@ -50,6 +51,11 @@ PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--grace", "grace_s", type=click.FloatRange(min=0), default=30, show_default=True, help="Seconds to drain."
 )
 @click.option(
+    "--migrate-to",
+    metavar="MODEL",
+    help="Embed --collection with this model in the background; the old vectors serve until that is done.",
+)
+@click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info", show_default=True
 )
 @common_options
@@ -64,6 +70,7 @@ def serve_command(
     metrics_port: int | None,
     max_message_mb: int,
     grace_s: float,
+    migrate_to: str | None,
     log_level: str,
 ) -> None:
     """Serve the data folder over gRPC until Ctrl-C or SIGTERM, then finish the calls in flight and stop.
@@ -71,7 +78,7 @@ def serve_command(
     The address is printed on stdout when the server accepts calls. Beyond this machine the server asks for TLS and API
     keys. This process owns the data folder; other commands reach it with --server.
     """
-    from cli.session import open_session
+    from cli.session import named_model, open_data, open_session
     from engine.server import ServerConfig, serve
 
     settings = current_settings()
@@ -91,8 +98,22 @@ def serve_command(
         max_message_mb=max_message_mb,
         grace_s=grace_s,
     )
-    with open_session(settings, create=True) as engine:
-        serve(engine, config, on_ready=_announce_json if settings.json else _announce)
+    announce = _announce_json if settings.json else _announce
+    if migrate_to is None:
+        with open_session(settings, create=True) as engine:
+            serve(engine, config, on_ready=announce)
+        return
+    from engine.migration import migrating
+
+    model = named_model(migrate_to)
+    if model is None:
+        raise click.UsageError("--migrate-to needs a model; there is nothing to embed with otherwise.")
+    # `serve` closes the engine, which stops a migration that is not done; the next start resumes it.
+    with (
+        open_data(settings, command="serve") as local,
+        migrating(local, settings.collection, model),
+    ):
+        serve(local, config, on_ready=announce)
 
 
 def _announce(server: Server) -> None:

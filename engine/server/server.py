@@ -31,6 +31,7 @@ from engine.server.methods import SERVICE
 from engine.server.metrics import Metrics, MetricsEndpoint
 from engine.server.rpc import AioServer, Context
 from engine.server.servicer import EngineServicer
+from index.warm import warm_kernels
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +214,7 @@ def serve(engine: EngineApi, config: ServerConfig, *, on_ready: Callable[[Server
     try:
         server = Server(engine, config)
         with _signals(stop):
+            warm_kernels()  # else the first query would pay for it
             server.start()
             try:
                 if on_ready is not None:

@@ -49,6 +49,7 @@ STATUS: dict[type[Exception], grpc.StatusCode] = {
     embedder_errors.InvalidInput: Code.INVALID_ARGUMENT,
     embedder_errors.DeviceUnavailable: Code.FAILED_PRECONDITION,
     embedder_errors.DeviceOutOfMemory: Code.RESOURCE_EXHAUSTED,
+    embedder_errors.TuningFailed: Code.FAILED_PRECONDITION,
     embedder_errors.SchedulerFull: Code.RESOURCE_EXHAUSTED,
     embedder_errors.EmbedderClosed: Code.UNAVAILABLE,
     index_errors.InvalidIndexInput: Code.INVALID_ARGUMENT,

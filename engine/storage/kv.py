@@ -11,7 +11,7 @@ the choice is made once (docs/adr/0003).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -56,6 +56,10 @@ def _translated(path: str, error: lmdb.Error) -> EngineError:
             return CorruptData(path, f"{type(error).__name__}: {error}")
 
 
+def _seal(key: bytes, value: bytes) -> bytes:
+    return _CHECKSUM.pack(xxhash.xxh3_64_intdigest(value, seed=xxhash.xxh3_64_intdigest(key)))
+
+
 class Transaction:
     """Reads and writes inside one LMDB transaction; values are checked when read and sealed when written."""
 
@@ -75,8 +79,12 @@ class Transaction:
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Store ``value`` under ``key``, replacing what was there."""
-        seal = _CHECKSUM.pack(xxhash.xxh3_64_intdigest(value, seed=xxhash.xxh3_64_intdigest(key)))
-        self._transaction.put(key, seal + value, db=self._tables[table])
+        self.put_many(table, [(key, value)])
+
+    def put_many(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Store many values as `put` does; ascending keys are the fastest."""
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            cursor.putmulti([(key, _seal(key, value) + value) for key, value in pairs])
 
     def delete(self, table: Table, key: bytes) -> bool:
         """Remove ``key``; False when it was not there."""
@@ -102,9 +110,7 @@ class Transaction:
 
     def _opened(self, table: Table, key: bytes, sealed: bytes) -> bytes:
         value = sealed[_CHECKSUM.size :]
-        if len(sealed) < _CHECKSUM.size or _CHECKSUM.unpack_from(sealed)[0] != xxhash.xxh3_64_intdigest(
-            value, seed=xxhash.xxh3_64_intdigest(key)
-        ):
+        if sealed[: _CHECKSUM.size] != _seal(key, value):
             raise CorruptData(f"{self._path} ({table}, key {key.hex()})", "the checksum does not match")
         return value
 

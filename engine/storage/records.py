@@ -3,7 +3,8 @@
 A document version is immutable and named by its ``doc_no``: an upsert makes a new one, so a searcher that still holds an
 older snapshot finds exactly what it ranked.
 
-    DocumentRecord   msgpack array: doc_id, title, metadata, content hash, passages, coverage, own_vectors, sequence
+    DocumentRecord   msgpack array: doc_id, title, metadata, content hash, passages, coverage, own_vectors,
+                    sequence, boundaries
     text             UTF-8, as it came
     PassageBlock     all passages of one version, arrays one after the other, little-endian:
                      header  <IHHIIB3x> n, dim, format, nnz of terms, nnz of sparse, has_sparse
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -42,6 +44,7 @@ class DocumentRecord(msgspec.Struct, frozen=True, array_like=True):
     dropped: int
     own_vectors: bool
     sequence: int
+    boundaries: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> Coverage:
@@ -90,17 +93,6 @@ class PassageBlock:
         """The number of passages."""
         return len(self.starts)
 
-    def slice(self, start: int, stop: int) -> PassageBlock:
-        """The passages ``start`` to ``stop``, as views."""
-        return PassageBlock(
-            self.starts[start:stop],
-            self.ends[start:stop],
-            self.keys[start:stop],
-            self.dense[start:stop],
-            _sliced(self.terms, start, stop),
-            None if self.sparse is None else _sliced(self.sparse, start, stop),
-        )
-
     @staticmethod
     def concat(blocks: list[PassageBlock]) -> PassageBlock:
         """The passages of all blocks, in order; the blocks have the same legs. At least one block."""
@@ -117,34 +109,49 @@ class PassageBlock:
         )
 
 
-def _sliced(rows: SparseRows, start: int, stop: int) -> SparseRows:
-    low, high = int(rows.indptr[start]), int(rows.indptr[stop])
-    return SparseRows(rows.indptr[start : stop + 1] - low, rows.terms[low:high], rows.values[low:high])
-
-
 def encode_block(block: PassageBlock) -> bytes:
     """The stored bytes of one document version's passages."""
-    n, dim = block.dense.shape
-    sparse = block.sparse
+    return encode_blocks(block, np.array([0, block.n_passages]))[0]
+
+
+def encode_blocks(block: PassageBlock, indptr: np.ndarray) -> list[bytes]:
+    """The stored bytes of many versions' passages: version i has the rows indptr[i] to indptr[i + 1] (int64) of ``block``."""
+    n_rows, n_terms = np.diff(indptr), np.diff(block.terms.indptr[indptr])
     parts = [
-        _HEADER.pack(
-            n, dim, BLOCK_FORMAT, len(block.terms.terms), 0 if sparse is None else len(sparse.terms), sparse is not None
-        ),
-        block.starts.astype("<u4", copy=False).tobytes(),
-        block.ends.astype("<u4", copy=False).tobytes(),
-        block.keys.tobytes(),
-        block.dense.astype("<f2", copy=False).tobytes(),
-        block.terms.indptr.astype("<u4").tobytes(),
-        block.terms.terms.astype("<u8", copy=False).tobytes(),
-        block.terms.values.astype("<f4", copy=False).tobytes(),
+        _cut(block.starts, "<u4", indptr),
+        _cut(block.ends, "<u4", indptr),
+        _cut(block.keys, "u1", indptr),
+        _cut(block.dense, "<f2", indptr),
+        *_cut_rows(block.terms, "<u8", indptr),
     ]
-    if sparse is not None:
-        parts += [
-            sparse.indptr.astype("<u4").tobytes(),
-            sparse.terms.astype("<u4").tobytes(),
-            sparse.values.astype("<f4", copy=False).tobytes(),
-        ]
-    return b"".join(parts)
+    n_sparse = np.zeros_like(n_terms)
+    if block.sparse is not None:
+        n_sparse = np.diff(block.sparse.indptr[indptr])
+        parts += _cut_rows(block.sparse, "<u4", indptr)
+    dim, has_sparse = block.dense.shape[1], block.sparse is not None
+    headers = [
+        _HEADER.pack(n, dim, BLOCK_FORMAT, terms, sparse, has_sparse)
+        for n, terms, sparse in zip(n_rows.tolist(), n_terms.tolist(), n_sparse.tolist(), strict=True)
+    ]
+    return [b"".join(version) for version in zip(headers, *parts, strict=True)]
+
+
+def _cut(array: np.ndarray, dtype: str, bounds: np.ndarray) -> list[bytes]:
+    """The bytes of array[bounds[i]:bounds[i + 1]] for each i."""
+    data = array.astype(dtype, copy=False).tobytes()
+    width = len(data) // max(1, len(array))
+    return [data[start:stop] for start, stop in pairwise((bounds * width).tolist())]
+
+
+def _cut_rows(rows: SparseRows, id_dtype: str, indptr: np.ndarray) -> list[list[bytes]]:
+    """Each version's indptr from 0 on, ids and values."""
+    n_rows = np.diff(indptr)
+    # A version of n rows has n + 1 bounds, so version i's begin i places behind its first row.
+    firsts = indptr + np.arange(len(indptr))
+    places = np.arange(firsts[-1]) - np.repeat(np.arange(len(n_rows)), n_rows + 1)
+    bounds = rows.indptr[places] - np.repeat(rows.indptr[indptr[:-1]], n_rows + 1)
+    cuts = rows.indptr[indptr]
+    return [_cut(bounds, "<u4", firsts), _cut(rows.terms, id_dtype, cuts), _cut(rows.values, "<f4", cuts)]
 
 
 class _Reader:

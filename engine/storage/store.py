@@ -15,7 +15,7 @@ sealed segment holds it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -27,7 +27,6 @@ from engine.storage.records import (
     PassageBlock,
     decode_block,
     decode_document,
-    encode_block,
     encode_document,
 )
 
@@ -55,15 +54,15 @@ class State(msgspec.Struct, frozen=True):
     embedded: int = 0
     dropped: int = 0
 
-    def counting(self, record: DocumentRecord, sign: int) -> State:
-        """This state with ``record`` added (sign 1) or taken away (-1)."""
+    def counting(self, records: Sequence[DocumentRecord], sign: int) -> State:
+        """This state with ``records`` added (sign 1) or taken away (-1)."""
         return msgspec.structs.replace(
             self,
-            documents=self.documents + sign,
-            passages=self.passages + sign * record.n_passages,
-            read=self.read + sign * record.read,
-            embedded=self.embedded + sign * record.embedded,
-            dropped=self.dropped + sign * record.dropped,
+            documents=self.documents + sign * len(records),
+            passages=self.passages + sign * sum(record.n_passages for record in records),
+            read=self.read + sign * sum(record.read for record in records),
+            embedded=self.embedded + sign * sum(record.embedded for record in records),
+            dropped=self.dropped + sign * sum(record.dropped for record in records),
         )
 
 
@@ -152,13 +151,23 @@ def _present(transaction: Transaction, table: Table, doc_no: int) -> bytes:
     return data
 
 
-def put_version(transaction: Transaction, doc_no: int, record: DocumentRecord, text: str, block: PassageBlock) -> None:
-    """Store a new version and make it the live one of its ``doc_id``."""
-    key = _key(doc_no)
-    transaction.put(Table.IDS, record.doc_id.encode(), key)
-    transaction.put(Table.DOCUMENTS, key, encode_document(record))
-    transaction.put(Table.TEXTS, key, text.encode())
-    transaction.put(Table.PASSAGES, key, encode_block(block))
+def put_versions(
+    transaction: Transaction,
+    first: int,
+    records: Sequence[DocumentRecord],
+    texts: Sequence[str],
+    blocks: Sequence[bytes],
+) -> None:
+    """Store new versions, numbered from ``first`` on, and make each the live one of its ``doc_id``; no id twice.
+
+    ``blocks`` are encoded (`engine.storage.records.encode_blocks`).
+    """
+    keys = [_key(doc_no) for doc_no in range(first, first + len(records))]
+    ids = sorted(zip((record.doc_id.encode() for record in records), keys, strict=True))
+    transaction.put_many(Table.IDS, ids)
+    transaction.put_many(Table.DOCUMENTS, zip(keys, map(encode_document, records), strict=True))
+    transaction.put_many(Table.TEXTS, zip(keys, map(str.encode, texts), strict=True))
+    transaction.put_many(Table.PASSAGES, zip(keys, blocks, strict=True))
 
 
 def mark_dead(transaction: Transaction, doc_no: int) -> None:
@@ -193,6 +202,12 @@ def stored_blocks(transaction: Transaction, start: int) -> Iterator[tuple[int, P
     """(version, passages) from ``start`` on, ascending, dead versions included."""
     for key, data in transaction.items(Table.PASSAGES, _key(start)):
         yield _number(key), decode_block(data)
+
+
+def stored_documents(transaction: Transaction, start: int) -> Iterator[tuple[int, DocumentRecord]]:
+    """(version, record) from ``start`` on, ascending, dead versions included."""
+    for key, data in transaction.items(Table.DOCUMENTS, _key(start)):
+        yield _number(key), decode_document(data)
 
 
 def documents_after(transaction: Transaction, doc_id: str | None) -> Iterator[tuple[str, int]]:

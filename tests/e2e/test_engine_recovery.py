@@ -230,10 +230,10 @@ def test_dead_versions_leave_the_store(tmp_path):
         for version in range(5):
             collection.upsert(documents(range(20), version))
         collection.delete(["nothing"])
-        with collection._store.read() as transaction:
+        with collection.reading() as generation, generation.store.read() as transaction:
             assert transaction.count(Table.PASSAGES) == 20
         collection.optimize()
-        with collection._store.read() as transaction:
+        with collection.reading() as generation, generation.store.read() as transaction:
             assert dead_versions(transaction) == []
 
 
@@ -244,12 +244,12 @@ def test_a_version_that_a_query_holds_is_not_reaped(tmp_path):
     with opened(tmp_path) as engine:
         collection = engine.create_collection("c", dim=DIM)
         collection.upsert(documents(range(5)))
-        with collection._writer.reading() as snapshot:
+        with collection.reading() as generation, generation.writer.reading() as snapshot:
             collection.upsert(documents(range(5), version=1))
             collection.upsert(documents(range(5, 6)))
             held = snapshot.segments[0].segment.doc_nos.tolist()
-            with collection._store.read() as transaction:
+            with generation.store.read() as transaction:
                 assert [read_document(transaction, n).metadata["version"] for n in held] == [0] * 5
         collection.upsert(documents(range(6, 7)))
-        with collection._store.read() as transaction:
+        with collection.reading() as generation, generation.store.read() as transaction:
             assert transaction.count(Table.PASSAGES) == 7

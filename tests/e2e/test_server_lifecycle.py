@@ -175,6 +175,22 @@ def test_a_second_signal_ends_the_process_at_once():
     assert process.returncode == 128 + signal.SIGTERM
 
 
+def test_the_kernels_are_loaded_before_the_first_call():
+    program = """
+import os, signal
+from engine.server import ServerConfig, serve
+from index.sparse_kernels import search
+from tests.support.fake_engine import FakeEngine
+def ready(server):
+    print(len(search.signatures))
+    os.kill(os.getpid(), signal.SIGTERM)
+assert not search.signatures
+serve(FakeEngine(), ServerConfig(address="127.0.0.1:0"), on_ready=ready)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) > 0
+
+
 def test_serve_closes_the_engine_when_it_cannot_start():
     from engine.server import serve
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import signal
 
 DIM = 8
 SEAL_ROWS = 200
@@ -70,3 +71,20 @@ def write_until_killed(folder, log, seed, first):
         os.write(descriptor, f"begin {number}\n".encode())
         apply_to_collection(collection, number, kind, argument)
         os.write(descriptor, f"acknowledged {number}\n".encode())
+
+
+def migrate_until_killed(folder, log, old, new):
+    """The child's whole life: logs how many documents the new generation holds, and "switched" at the end."""
+    from engine import open_engine
+    from engine.migration import migrate
+    from tests.support.hash_model import HashModel
+
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    with open_engine(folder, model=None) as engine:
+        engine._model = HashModel(old)
+        os.write(descriptor, b"open\n")
+        report = migrate(
+            engine, "c", model=new, on_progress=lambda done, total: os.write(descriptor, f"done {done}\n".encode())
+        )
+        os.write(descriptor, f"switched {report.embedded}\n".encode())
+        signal.pause()

@@ -1,0 +1,204 @@
+"""What serves a collection: one store, its segments, and the threads that write and tend them?
+
+A collection has one generation at a time. A migration to another model fills a second one beside it, and the collection
+switches from one to the other between two operations (`engine.collection.Collection.switch`).
+
+    NAME/store/, NAME/segments/                the first generation
+    NAME/generation-2/store/, .../segments/    the second; the first is gone when CURRENT names this one
+    NAME/CURRENT                               the folder of the generation that serves; absent: the first
+
+Replacing CURRENT is the one step that decides which generation a crash leaves behind. A newer folder than the one that it
+names is an unfinished migration, which can be resumed; older ones are swept when the collection is opened.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import msgspec
+
+from engine.calibration import calibrate
+from engine.encoding import Model, QueryEncoder
+from engine.errors import CorruptData
+from engine.fusion import DEFAULT_LEXICAL_WEIGHT, default_weights
+from engine.ingest import Ingestor
+from engine.preparation import Preparer
+from engine.recovery import open_segments
+from engine.schema import CollectionSchema
+from engine.sealing import SEAL_ROWS, Sealer
+from engine.storage.durable import remove_folder, write_atomic
+from engine.storage.kv import Store
+from engine.storage.store import (
+    Calibration,
+    State,
+    read_calibration,
+    read_schema,
+    write_calibration,
+    write_schema,
+    write_state,
+)
+from engine.writer import Commit, Job, Writer
+from index.analyzer import Analyzer
+
+STORE_FOLDER = "store"
+SEGMENTS_FOLDER = "segments"
+CURRENT = "CURRENT"
+_PREFIX = "generation-"
+# Below this the pseudo-queries are too few to say anything.
+CALIBRATION_MIN_PASSAGES = 64
+
+
+class Generation:
+    """One open store with its segments. Thread-safe.
+
+    Args:
+        folder: holds ``store/`` and ``segments/``.
+        model: the engine's model; used only when the schema names one.
+        seal_rows: head size at which it is sealed.
+
+    Attributes:
+        schema, store, writer, ingestor, encoder: what the collection's operations work with.
+
+    Raises:
+        CorruptData: the store itself is damaged. Damaged segments are rebuilt.
+        UnsupportedFormat: another version wrote it.
+    """
+
+    def __init__(self, folder: Path, model: Model, *, seal_rows: int = SEAL_ROWS) -> None:
+        self.folder = folder
+        self.segments_folder = folder / SEGMENTS_FOLDER
+        self.store = Store(folder / STORE_FOLDER)
+        try:
+            with self.store.read() as transaction:
+                schema = read_schema(transaction)
+                self._calibration = read_calibration(transaction)
+            if schema is None:
+                raise CorruptData(str(folder), "its store has no schema")
+            self.segments_folder.mkdir(exist_ok=True)
+            state, segments, dead = open_segments(self.store, self.segments_folder, schema)
+        except BaseException:
+            self.store.close()
+            raise
+        self.schema = schema
+        analyzer = Analyzer(schema.language)
+        self.encoder = QueryEncoder(schema, analyzer, model)
+        self.writer = Writer(self.store, schema, state, segments, dead)
+        embed = self.encoder.embed_documents if schema.model else None
+        self.ingestor = Ingestor(schema, Preparer(schema, self.store, analyzer, embed), self.writer)
+        self._calibrating = threading.Lock()
+        self._sealer = Sealer(self.segments_folder, schema, self.writer, seal_rows, on_idle=self._calibrate_if_due)
+
+    @staticmethod
+    def create(folder: Path, schema: CollectionSchema, *, sequence: int = 0) -> None:
+        """Initialise an empty generation in ``folder``, durable when this returns.
+
+        Args:
+            folder: where it will live.
+            schema: what is fixed about it.
+            sequence: the number of the last operation before its first.
+        """
+        store = Store(folder / STORE_FOLDER)
+        try:
+            with store.write() as transaction:
+                write_schema(transaction, schema)
+                write_state(transaction, State(sequence=sequence))
+        finally:
+            store.close()
+
+    def weights(self) -> dict[str, float]:
+        """The fusion weights by leg: calibrated ones, under those that the collection was created with."""
+        found = default_weights() if self._calibration is None else default_weights(self._calibration.bm25_weight)
+        return {leg: weight for leg, weight in {**found, **self.schema.weights}.items() if leg in self.schema.legs}
+
+    def optimize(self) -> None:
+        """Seal the head, do every merge and calibration that is due; returns when all is on disk."""
+        self._sealer.run_until_idle(seal_rows=1)
+        self._calibrate_if_due()
+
+    def _calibrate_if_due(self) -> None:
+        """Calibrate a collection of enough passages, and again when it has doubled."""
+        if self.schema.model is None or not self.schema.dim:
+            return
+        passages = self.writer.state.passages
+        if passages < CALIBRATION_MIN_PASSAGES or (self._calibration and passages < 2 * self._calibration.passages):
+            return
+        with self._calibrating, self.writer.reading() as snapshot:
+            found = calibrate(snapshot, self.store, self.encoder)
+        # Too few prose sentences: remember that at this size there was nothing to find.
+        found = found or Calibration(DEFAULT_LEXICAL_WEIGHT, 0, passages)
+
+        def apply(commit: Commit) -> None:
+            write_calibration(commit.transaction, found)
+
+        self.writer.submit(Job(apply)).result()
+        self._calibration = found
+
+    def continue_from(self, sequence: int) -> None:
+        """Number the operations from here on higher than ``sequence``; durable when this returns."""
+
+        def apply(commit: Commit) -> None:
+            commit.state = msgspec.structs.replace(commit.state, sequence=max(sequence, commit.state.sequence))
+
+        self.writer.submit(Job(apply)).result()
+
+    def end_writes(self) -> None:
+        """Refuse writes and background work from now on; searches go on until `close`."""
+        self._sealer.stop()
+        self.writer.close()
+
+    def copy(self, folder: Path) -> None:
+        """Write a copy, as of one commit, to a new ``folder``.
+
+        A job of the writer, so that neither commits nor swaps of segments happen meanwhile.
+        """
+
+        def apply(commit: Commit) -> None:
+            self.store.copy(folder / STORE_FOLDER)
+            (folder / SEGMENTS_FOLDER).mkdir()
+            for live in self.writer.snapshot.segments:
+                if live.segment.name:
+                    name = live.segment.name
+                    shutil.copytree(self.segments_folder / name, folder / SEGMENTS_FOLDER / name)
+
+        self.writer.submit(Job(apply)).result()
+
+    def close(self) -> None:
+        """Finish queued writes, seal a head that is worth it, and release everything; a second call does nothing."""
+        self._sealer.close()
+        self.writer.close()
+        self.store.close()
+
+
+def current_folder(collection: Path) -> Path:
+    """The folder of the generation that serves."""
+    pointer = collection / CURRENT
+    return collection / pointer.read_text().strip() if pointer.exists() else collection
+
+
+def next_folder(collection: Path) -> Path:
+    """The folder of the generation after the one that serves; an unfinished migration lies there."""
+    return collection / f"{_PREFIX}{_number(collection, current_folder(collection)) + 1}"
+
+
+def make_current(collection: Path, generation: Path) -> None:
+    """Decide that ``generation`` serves, also after a crash; atomic and durable when this returns."""
+    write_atomic(collection / CURRENT, f"{generation.name}\n".encode())
+
+
+def sweep_generations(collection: Path) -> None:
+    """Remove the generations before the one that serves."""
+    serving = _number(collection, current_folder(collection))
+    for folder in collection.glob(f"{_PREFIX}*"):
+        if _number(collection, folder) < serving:
+            remove_folder(folder)
+    if serving > 1:
+        for name in (STORE_FOLDER, SEGMENTS_FOLDER):
+            remove_folder(collection / name)
+    for doomed in collection.glob(".doomed-*"):
+        shutil.rmtree(doomed)
+
+
+def _number(collection: Path, folder: Path) -> int:
+    return 1 if folder == collection else int(folder.name.removeprefix(_PREFIX))

@@ -3,6 +3,8 @@
     convex   sum of weight * score / scale. The cosine's scale is 1. BM25's is what one term of the rarest kind could reach,
              (k1 + 1) * ln(1 + n_passages), so it counts how many such terms a passage matches, and a query of common words
              leaves the decision to the dense leg; for very long queries it is capped by the length of the weight vector.
+             A learned sparse score's scale is the query's norm times the passages' mean norm: a cosine in which long
+             passages do not lose what they say more.
              The result is absolute: the same for any limit, page, segment layout or candidate set, so thresholds mean
              something. The weight of BM25 is the collection's own (engine.calibration); docs/adr/0006 has the measurements.
     rrf      sum of weight / (60 + rank), rank from 1 among the candidates (Cormack, Clarke, Büttcher, SIGIR 2009).
@@ -47,6 +49,16 @@ def bm25_scale(weights: np.ndarray, n_passages: int) -> float:
     """
     rarest = max(math.log1p(n_passages), float(np.linalg.norm(weights)) / LONG_QUERY, TINY)
     return BM25_SATURATION * rarest
+
+
+def sparse_scale(weights: np.ndarray, mean_norm: float) -> float:
+    """The learned sparse score that counts as 1: see ``convex`` above.
+
+    Args:
+        weights: float32[m] of the query's terms.
+        mean_norm: of the passages' vectors.
+    """
+    return max(float(np.linalg.norm(weights)) * mean_norm, TINY)
 
 
 def ranks(scores: np.ndarray, legs: Sequence[Leg]) -> np.ndarray:

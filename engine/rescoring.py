@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.fusion import TINY, bm25_scale
+from engine.fusion import bm25_scale, sparse_scale
 from engine.segment import BM25, Segment
 from engine.snapshot import Snapshot
 from engine.values import Leg, TermContribution
@@ -71,8 +71,8 @@ class LexicalQuery:
     """A query in the BM25 or the learned sparse leg, weighed against one snapshot.
 
     query: weights by term; for BM25 idf times query count, from live counts. terms: the same terms as text. avg_len: the
-    snapshot's mean passage length, for BM25. scale: the score that counts as 1 in a convex fusion: for BM25 see
-    `engine.fusion`; for learned sparse the sum of the weights times the terms' greatest weights, which none exceeds.
+    snapshot's mean passage length, for BM25. scale: the score that counts as 1 in a convex fusion, see
+    `engine.fusion`.
     """
 
     leg: Leg
@@ -116,8 +116,7 @@ def weigh(query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...]) -> Leg
             weighed[leg] = _bm25_query(query, snapshot)
         else:
             assert query.sparse is not None
-            greatest = snapshot.max_sparse_weights(query.sparse.terms)
-            scale = max(float(query.sparse.weights @ greatest), TINY)
+            scale = sparse_scale(query.sparse.weights, snapshot.mean_sparse_norm)
             weighed[leg] = LexicalQuery(leg, query.sparse, query.sparse_terms, None, scale)
     return weighed
 

@@ -80,10 +80,9 @@ class Snapshot:
             total += live.segment.bm25.doc_freq(terms, deleted)
         return total
 
-    def max_sparse_weights(self, terms: np.ndarray) -> np.ndarray:
-        """float32[m]: the greatest learned weight of each term (uint64[m] vocabulary ids) in any passage."""
-        greatest = np.zeros(len(terms), np.float32)
-        for live in self.segments:
-            if live.segment.sparse is not None:
-                greatest = np.maximum(greatest, live.segment.sparse.max_weights(terms))
-        return greatest
+    @property
+    def mean_sparse_norm(self) -> float:
+        """The mean Euclidean norm of the passages' learned sparse vectors; deleted passages count until they are gone."""
+        indexes = [live.segment.sparse for live in self.segments if live.segment.sparse is not None]
+        n_rows = sum(index.n_rows for index in indexes)
+        return sum(index.avg_len * index.n_rows for index in indexes) / n_rows if n_rows else 1.0

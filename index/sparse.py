@@ -6,7 +6,7 @@ forward index scores them exactly. A search is exact (see ``index/sparse_kernels
 
 The folder that ``save`` writes, format version 1 (``n`` rows, ``V`` terms, ``B`` blocks, ``nnz`` stored values):
 
-    sparse.json          version, window, BM25 constants and mean length (null for learned vectors)
+    sparse.json          version, window, BM25 constants (null for learned vectors) and the mean length or norm
     vocabulary.npy       uint64[V], ascending; a term's place is its ordinal
     doc_freq.npy         int64[V], rows that hold the term
     term_max.npy         float32[V], the term's greatest impact
@@ -69,7 +69,8 @@ class SparseIndex:
         n_rows: rows of the segment.
         lengths: float32[n_rows], the sum of each row's values (BM25: its length in terms); read-only.
         bm25: the constants when values are term counts; None when they are learned weights.
-        avg_len: the mean length that the postings' impacts were made with; 1.0 for learned weights.
+        avg_len: the mean length that the postings' impacts were made with; for learned weights the mean Euclidean norm of
+            the rows, at least 1e-9, which scores do not depend on.
         window: rows a window.
     """
 
@@ -170,20 +171,6 @@ class SparseIndex:
         else:
             counts[known] = sparse_kernels.live_counts(self._postings, ordinals, freeze(deleted), self.window)
         return counts
-
-    def max_weights(self, terms: Terms) -> Floats:
-        """The greatest value that any row has for each term (BM25: the greatest term part); 0 where no row has it.
-
-        Args:
-            terms: uint64[m].
-
-        Returns:
-            float32[m].
-        """
-        known, ordinals = self._ordinals(terms)
-        greatest = np.zeros(terms.size, np.float32)
-        greatest[known] = self._statistics.term_max[ordinals]
-        return greatest
 
     def search(
         self,
@@ -312,9 +299,9 @@ class _Setting:
 
     @classmethod
     def of(cls, rows: SparseRows, bm25: Bm25 | None, avg_len: float | None, window: int) -> _Setting:
-        """Fill in the mean length over ``rows`` where none is given."""
+        """Fill in the mean over ``rows`` where none is given: of lengths in terms, or of the norms of learned weights."""
         if bm25 is None:
-            return cls(None, 1.0, window)
+            return cls(None, rows.mean_norm(), window)
         mean = float(rows.values.sum(dtype=np.float64)) / max(1, rows.n_rows) if avg_len is None else float(avg_len)
         if avg_len is None and mean == 0.0:
             mean = 1.0  # no text at all: any length will do

@@ -30,6 +30,12 @@ class SparseRows:
         """How many rows there are, empty ones included."""
         return int(self.indptr.size) - 1
 
+    def mean_norm(self) -> float:
+        """The mean Euclidean norm of the rows, empty ones included; at least 1e-9."""
+        sums = np.concatenate([np.zeros(1), np.cumsum(np.square(self.values, dtype=np.float64))])
+        norms = np.sqrt(np.diff(sums[self.indptr]).clip(min=0.0))
+        return max(float(norms.mean()), 1e-9) if norms.size else 1e-9
+
     def row(self, i: int) -> tuple[Terms, Floats]:
         """Views of the terms and the values of row ``i``."""
         part = slice(int(self.indptr[i]), int(self.indptr[i + 1]))

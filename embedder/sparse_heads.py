@@ -7,9 +7,10 @@ from:
     token_weight   each of the passage's own tokens, weighed in its context; no expansion
     landmark_lm    the passage's pooled state through the vocabulary: expansion, one projection a passage
     union          token weights, and through the vocabulary the pooled state and the heaviest tokens
+    neighbours     every token hands its weight on to the few terms that its state resembles, among its id's neighbours
     mlm_max        every token through the vocabulary: the dearest, as large as the backbone itself
 
-Queries are short, so every token of a query is projected whatever the kind (token_weight excepted).
+Queries are short, so every token of a query is projected in landmark_lm and union too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from embedder.errors import InvalidRecipe
 
-SparseHeadKind = Literal["token_weight", "landmark_lm", "union", "mlm_max"]
+SparseHeadKind = Literal["token_weight", "landmark_lm", "union", "neighbours", "mlm_max"]
 VOCABULARY_CHUNK = 4096  # columns of logits held at a time: at 2,048 tokens, 32 MiB of float32
 
 
@@ -36,6 +37,7 @@ class SparseHeadConfig:
         vocabulary: terms.
         units: width of the token weights' inner layer.
         salient_every: of a document's tokens, one in so many (the heaviest) goes through the vocabulary in ``union``.
+        neighbours: candidate terms of a document's token in ``neighbours``; a query's token has query_neighbours.
         max_terms: a passage keeps its heaviest terms only; 0: all of them.
     """
 
@@ -44,23 +46,20 @@ class SparseHeadConfig:
     vocabulary: int
     units: int = 256
     salient_every: int = 12
+    neighbours: int = 16
+    query_neighbours: int = 32
     max_terms: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(SparseHeadKind):
             raise InvalidRecipe("sparse_head", self.kind, f"it must be one of {', '.join(get_args(SparseHeadKind))}")
-        for name in ("hidden", "vocabulary", "units", "salient_every"):
+        for name in ("hidden", "vocabulary", "units", "salient_every", "neighbours", "query_neighbours"):
             if getattr(self, name) < 1:
                 raise InvalidRecipe(f"sparse_head.{name}", getattr(self, name), "it must be at least 1")
 
 
 class SparseHead(nn.Module):
-    """Term weights of passages from token states.
-
-    A token's own weight is ``log(1 + softplus(u . gelu(A state) + c[id]))``, the maximum where an id repeats (uniCOIL,
-    Lin and Ma 2021; BGE-M3); ``c`` learns what an inverse document frequency would say. A projected weight is
-    ``log(1 + relu(logit))``, the maximum over the projected states (SPLADE, Formal et al. 2021).
-    """
+    """Term weights of passages from token states: what every kind has in common."""
 
     special: Tensor
 
@@ -68,6 +67,50 @@ class SparseHead(nn.Module):
         """``special_ids``: int64, the terms that always weigh zero."""
         super().__init__()
         self.config = config
+        mask = torch.zeros(config.vocabulary, dtype=torch.bool)
+        mask[special_ids] = True
+        self.register_buffer("special", mask)
+
+    def forward(self, states: Tensor, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False) -> Tensor:
+        """Weigh every term of the vocabulary for every passage.
+
+        Args:
+            states: [t, h], the last hidden states of the passages' tokens; no padding.
+            ids: int64[t], the tokens themselves.
+            owners: int64[t], ascending: the passage that each token belongs to; every passage has a token.
+            n_passages: how many passages there are.
+            query: whether they are queries.
+
+        Returns:
+            float32[n_passages, v], zero or greater; special tokens always weigh zero.
+        """
+        raise NotImplementedError
+
+    def _greatest(self, weights: Tensor, terms: Tensor, owners: Tensor, n_passages: int) -> Tensor:
+        """float32[n_passages, v]: the greatest of each passage's weights of a term; the three are aligned, any shape."""
+        flat = weights.new_zeros(n_passages * self.config.vocabulary)
+        places = (owners * self.config.vocabulary + terms).reshape(-1)
+        return flat.scatter_reduce(0, places, weights.reshape(-1), "amax").view(n_passages, -1)
+
+    def _pruned(self, weights: Tensor) -> Tensor:
+        """The ``max_terms`` heaviest terms of each passage; the rest become zero."""
+        limit = self.config.max_terms
+        if not 0 < limit < weights.shape[1]:
+            return weights
+        least = weights.topk(limit, dim=1).values[:, -1:]
+        return weights * (weights >= least)
+
+
+class ProjectionHead(SparseHead):
+    """``token_weight``, ``landmark_lm``, ``union`` and ``mlm_max``.
+
+    A token's own weight is ``log(1 + softplus(u . gelu(A state) + c[id]))``, the maximum where an id repeats (uniCOIL,
+    Lin and Ma 2021; BGE-M3); ``c`` learns what an inverse document frequency would say. A projected weight is
+    ``log(1 + relu(logit))``, the maximum over the projected states (SPLADE, Formal et al. 2021).
+    """
+
+    def __init__(self, config: SparseHeadConfig, special_ids: Tensor) -> None:
+        super().__init__(config, special_ids)
         hidden, n_terms = config.hidden, config.vocabulary
         if config.kind in ("token_weight", "union"):
             self.inner = nn.Linear(hidden, config.units)
@@ -80,30 +123,14 @@ class SparseHead(nn.Module):
         if config.kind in ("landmark_lm", "union"):
             self.passage_transform = nn.Linear(hidden, hidden)
             self.passage_bias = nn.Parameter(torch.zeros(1))
-        mask = torch.zeros(n_terms, dtype=torch.bool)
-        mask[special_ids] = True
-        self.register_buffer("special", mask)
 
     def forward(self, states: Tensor, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False) -> Tensor:
-        """Weigh every term of the vocabulary for every passage.
-
-        Args:
-            states: [t, h], the last hidden states of the passages' tokens; no padding.
-            ids: int64[t], the tokens themselves.
-            owners: int64[t], ascending: the passage that each token belongs to; every passage has a token.
-            n_passages: how many passages there are.
-            query: project every token, whatever the kind.
-
-        Returns:
-            float32[n_passages, v], zero or greater; special tokens always weigh zero.
-        """
+        """See ``SparseHead.forward``."""
         kind = self.config.kind
         parts = []
         own = self._token_weights(states, ids) if kind in ("token_weight", "union") else None
         if own is not None:
-            flat = torch.zeros(n_passages * self.config.vocabulary, dtype=own.dtype, device=own.device)
-            flat = flat.scatter_reduce(0, owners * self.config.vocabulary + ids, own, "amax")
-            parts.append(flat.view(n_passages, self.config.vocabulary))
+            parts.append(self._greatest(own, ids, owners, n_passages))
         if kind == "mlm_max" or (query and kind != "token_weight"):
             parts.append(self._project(states, ids, owners, n_passages, torch.arange(len(ids), device=ids.device)))
         elif kind == "union" and own is not None:
@@ -137,13 +164,59 @@ class SparseHead(nn.Module):
         logits = nn.functional.linear(inputs, self.decoder, self.bias) + self.passage_bias
         return torch.log1p(torch.relu(logits)).float()
 
-    def _pruned(self, weights: Tensor) -> Tensor:
-        """The ``max_terms`` heaviest terms of each passage; the rest become zero."""
-        limit = self.config.max_terms
-        if not 0 < limit < weights.shape[1]:
-            return weights
-        least = weights.topk(limit, dim=1).values[:, -1:]
-        return weights * (weights >= least)
+
+class NeighbourHead(SparseHead):
+    """``neighbours``: a sparse code of late interaction (ColBERT, Khattab and Zaharia 2020) over the vocabulary.
+
+    Every term has a direction, where the states of its tokens point on average. A token's weight for a term is
+    ``importance * relu(cosine - threshold) / (1 - threshold)`` of its own direction and the term's; a passage keeps the
+    greatest. So a query and a passage meet in a term when each has a token that is used as that term is. A token is
+    compared with the nearest terms of its own id only (``candidates``), which costs a hundredth of the whole vocabulary.
+    A query token's importance also has the id's inverse document frequency as a factor.
+    """
+
+    candidates: Tensor
+    centre: Tensor
+
+    def __init__(self, config: SparseHeadConfig, special_ids: Tensor) -> None:
+        super().__init__(config, special_ids)
+        hidden, n_terms = config.hidden, config.vocabulary
+        most = max(config.neighbours, config.query_neighbours)
+        self.register_buffer("candidates", torch.zeros(n_terms, most, dtype=torch.int32))
+        self.register_buffer("centre", torch.zeros(hidden))
+        self.decoder = nn.Parameter(torch.zeros(n_terms, hidden))
+        self.frequency = nn.Parameter(torch.ones(n_terms), requires_grad=False)
+        self.document, self.query = _Side(hidden, config.units), _Side(hidden, config.units)
+
+    def forward(self, states: Tensor, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False) -> Tensor:
+        """See ``SparseHead.forward``."""
+        real = torch.nonzero(~self.special[ids]).squeeze(1)
+        ids, owners = ids[real], owners[real]
+        side, count = (self.query, self.config.query_neighbours) if query else (self.document, self.config.neighbours)
+        direction, importance = side(states[real].to(self.decoder.dtype), self.centre)
+        if query:
+            importance = importance * self.frequency[ids]
+        terms = self.candidates[ids, :count].long()
+        cosines = torch.bmm(self.decoder[terms], direction[:, :, None]).squeeze(2).float()
+        weights = torch.relu((cosines - side.threshold) / (1 - side.threshold)) * importance[:, None]
+        return self._pruned(self._greatest(weights, terms, owners[:, None], n_passages).masked_fill(self.special, 0.0))
+
+
+class _Side(nn.Module):
+    """How the tokens of documents, or of queries, are read: their direction, importance and threshold."""
+
+    def __init__(self, hidden: int, units: int) -> None:
+        super().__init__()
+        self.turn = nn.Linear(hidden, hidden)
+        self.inner = nn.Linear(hidden, units)
+        self.outer = nn.Linear(units, 1)
+        self.threshold = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, states: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit directions [t, h] and importances float32[t], above zero."""
+        direction = nn.functional.normalize(self.turn(states - centre), dim=1)
+        importance = self.outer(nn.functional.gelu(self.inner(states))).squeeze(-1)
+        return direction, nn.functional.softplus(importance).float()
 
 
 def vocabulary_weights(inputs: Tensor, counts: list[int], decoder: Tensor, bias: Tensor | None) -> Tensor:
@@ -179,7 +252,8 @@ def build_sparse_head(sizes: dict[str, Any], special_ids: Tensor) -> SparseHead:
     known = {field.name for field in fields(SparseHeadConfig)}
     if unknown := sorted(set(sizes) - known):
         raise InvalidRecipe("sparse_head", ", ".join(unknown), f"known sizes: {', '.join(sorted(known))}")
-    return SparseHead(SparseHeadConfig(**sizes), special_ids)
+    config = SparseHeadConfig(**sizes)
+    return (NeighbourHead if config.kind == "neighbours" else ProjectionHead)(config, special_ids)
 
 
 def _heaviest(weights: Tensor, owners: Tensor, n_passages: int, every: int) -> Tensor:

@@ -13,7 +13,7 @@ from embedder.checkpoint import open_checkpoint, recipe_for
 from embedder.embedder import DocumentInput, Embedder
 from embedder.errors import InvalidRecipe, ModelLoadFailed
 from embedder.fingerprint import weights_digest
-from embedder.sparse_heads import SparseHead, SparseHeadConfig, SparseHeadKind
+from embedder.sparse_heads import SparseHead, SparseHeadKind, build_sparse_head
 from embedder.tuned import TunedModel, draft_folder, read_tuned, write_tuned
 from tests.support import tiny_models
 
@@ -37,7 +37,7 @@ def sizes(kind: SparseHeadKind, **changes: int) -> dict[str, object]:
 
 
 def random_head(kind: SparseHeadKind, **changes: int) -> SparseHead:
-    head = SparseHead(SparseHeadConfig(**sizes(kind, **changes)), torch.tensor([0, 1, 2, 3, 4, 5]))  # type: ignore[arg-type]
+    head = build_sparse_head(sizes(kind, **changes), torch.tensor([0, 1, 2, 3, 4, 5]))
     generator = torch.Generator().manual_seed(7)
     for parameter in head.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.5
@@ -69,6 +69,46 @@ def states_of(base: Path) -> list[tuple[np.ndarray, torch.Tensor]]:
         with torch.inference_mode():
             found.append((ids[0].numpy(), network(ids).last_hidden_state[0]))
     return found
+
+
+def plain_neighbours(head: SparseHead, ids: np.ndarray, states: torch.Tensor, *, query: bool) -> np.ndarray:
+    """The formula of the neighbour head for one passage, token by token."""
+    weights = np.zeros(VOCABULARY)
+    side, count = (head.query, 4) if query else (head.document, 3)
+    with torch.no_grad():
+        for token, state in zip(ids.tolist(), states, strict=True):
+            if head.special[token]:
+                continue
+            direction = torch.nn.functional.normalize(side.turn(state - head.centre), dim=0)
+            inner = torch.nn.functional.gelu(side.inner(state))
+            importance = float(torch.nn.functional.softplus(side.outer(inner)))
+            importance *= float(head.frequency[token]) if query else 1.0
+            for term in head.candidates[token, :count].tolist():
+                cosine, threshold = float(direction @ head.decoder[term]), float(side.threshold)
+                weights[term] = max(weights[term], importance * max(0.0, (cosine - threshold) / (1 - threshold)))
+    weights[head.special.numpy()] = 0
+    return weights
+
+
+@pytest.mark.parametrize("query", [False, True])
+def test_the_neighbour_head_gives_the_weights_of_its_formula(base: Path, tmp_path: Path, query: bool) -> None:
+    counts = {"neighbours": 3, "query_neighbours": 4}
+    head = random_head("neighbours", **counts)
+    generator = torch.Generator().manual_seed(3)
+    head.candidates.copy_(torch.stack([torch.randperm(VOCABULARY, generator=generator)[:4] for _ in head.candidates]))
+    head.centre.copy_(torch.randn(HIDDEN, generator=generator) * 0.1)
+    head.decoder.data = torch.nn.functional.normalize(head.decoder.data, dim=1)
+    head.frequency.data = head.frequency.data.abs()
+    head.query.threshold.data.fill_(0.1)
+    head.document.threshold.data.fill_(-0.2)
+    tensors = {f"sparse.{name}": tensor for name, tensor in head.state_dict().items()}
+    model = described(base, sparse_head=sizes("neighbours", **counts))
+    write_tuned(tmp_path / "tuned", model, tensors, card="made by a test")
+    with Embedder.load(str(tmp_path / "tuned")) as embedder:
+        got = dense_rows(embedder, query=query)
+    assert got.any(axis=1).all()
+    expected = [plain_neighbours(head, ids, states, query=query) for ids, states in states_of(base)]
+    np.testing.assert_allclose(got, np.stack(expected), atol=2e-5)
 
 
 def plain_weights(head: SparseHead, ids: np.ndarray, states: torch.Tensor, *, query: bool) -> np.ndarray:

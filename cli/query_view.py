@@ -48,7 +48,15 @@ def _hit_json(hit: Hit) -> dict[str, object]:
             "sparse": detail.sparse,
             "bm25": detail.bm25,
             "ranks": dict(detail.ranks),
-            "terms": [{"term": term.term, "leg": term.leg, "contribution": term.contribution} for term in detail.terms],
+            "terms": [
+                {
+                    "term": term.term,
+                    "leg": term.leg,
+                    "contribution": term.contribution,
+                    "expansion": term.expansion,
+                }
+                for term in detail.terms
+            ],
         },
     }
 
@@ -162,7 +170,10 @@ def _terms_table(detail: ScoreDetail) -> Table:
     for name in ("term", "leg", "adds"):
         table.add_column(name, justify="right" if name == "adds" else "left")
     for term in terms[:SHOWN_TERMS]:
-        table.add_row(Text(printable(term.term), style=MATCH_STYLE), term.leg, f"{term.contribution:.4f}")
+        label = Text(printable(term.term), style=MATCH_STYLE)
+        if term.expansion:
+            label.append("  added by the model", style="dim")
+        table.add_row(label, term.leg, f"{term.contribution:.4f}")
     if len(terms) > SHOWN_TERMS:
         table.add_row(f"and {len(terms) - SHOWN_TERMS} more", "", f"{_sum(terms[SHOWN_TERMS:]):.4f}")
     return table

@@ -21,7 +21,7 @@ import msgspec
 
 from engine.calibration import calibrate
 from engine.encoding import Model, QueryEncoder
-from engine.errors import CorruptData
+from engine.errors import CorruptData, FingerprintMismatch
 from engine.fusion import DEFAULT_LEXICAL_WEIGHT, default_weights
 from engine.ingest import Ingestor
 from engine.preparation import Preparer
@@ -124,8 +124,11 @@ class Generation:
         passages = self.writer.state.passages
         if passages < CALIBRATION_MIN_PASSAGES or (self._calibration and passages < 2 * self._calibration.passages):
             return
-        with self._calibrating, self.writer.reading() as snapshot:
-            found = calibrate(snapshot, self.store, self.encoder)
+        try:
+            with self._calibrating, self.writer.reading() as snapshot:
+                found = calibrate(snapshot, self.store, self.encoder)
+        except FingerprintMismatch:
+            return  # with another model than its own, say during a migration, a collection cannot be measured
         # Too few prose sentences: remember that at this size there was nothing to find.
         found = found or Calibration(DEFAULT_LEXICAL_WEIGHT, 0, passages)
 

@@ -9,9 +9,10 @@ Every step is a call into a module of that name; this one only joins them and ta
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -190,8 +191,8 @@ class Search:
         record = read_document(transaction, place.doc_no)
         members = ranking.groups.members(place.group)
         passages: tuple[PassageHit, ...] = ()
+        text = read_text(transaction, place.doc_no) if self.query.passages or self.query.explain else ""
         if self.query.passages:
-            text = read_text(transaction, place.doc_no)
             passages = tuple(self._passage(ranking, member, text) for member in members[: self.query.passages].tolist())
         return Hit(
             doc_id=record.doc_id,
@@ -199,7 +200,7 @@ class Search:
             title=record.title,
             metadata=record.metadata,
             passages=passages,
-            score_detail=self._detail(ranking, int(members[0])),
+            score_detail=self._detail(ranking, int(members[0]), record.title, text),
         )
 
     def _passage(self, ranking: _Ranking, member: int, text: str) -> PassageHit:
@@ -208,7 +209,7 @@ class Search:
         start, end = int(segment.starts[row]), int(segment.ends[row])
         return PassageHit(text[start:end], start, end, float(ranking.fused[member]))
 
-    def _detail(self, ranking: _Ranking, member: int) -> ScoreDetail:
+    def _detail(self, ranking: _Ranking, member: int, title: str, text: str) -> ScoreDetail:
         legs = self.plan.legs
         scores = dict(zip(legs, ranking.candidates.scores[member].tolist(), strict=True))
         return ScoreDetail(
@@ -217,13 +218,28 @@ class Search:
             bm25=scores.get("bm25"),
             ranks={leg: rank for leg, rank in zip(legs, ranking.ranks[member].tolist(), strict=True) if rank},
             weights=self.plan.weights,
-            terms=self._terms(ranking, member) if self.query.explain else (),
+            terms=self._terms(ranking, member, title, text) if self.query.explain else (),
         )
 
-    def _terms(self, ranking: _Ranking, member: int) -> tuple[TermContribution, ...]:
-        """The terms that the query and the passage share, greatest contribution first."""
+    def _terms(self, ranking: _Ranking, member: int, title: str, text: str) -> tuple[TermContribution, ...]:
+        """The terms that the query and the passage share, greatest contribution first; those the model added are marked."""
         segment = self.snapshot.segments[int(ranking.candidates.segments[member])].segment
         row = int(ranking.candidates.rows[member])
         lexical = [query for query in self.legs.values() if isinstance(query, LexicalQuery)]
         terms = [term for query in lexical for term in query.contributions(segment, row)]
+        if self.query.sparse is None:  # a caller's own terms are numbers, which no text holds
+            passage = _plain(f"{title} {text[int(segment.starts[row]) : int(segment.ends[row])]}")
+            asked = _plain(self.query.text or "")
+            terms = [_marked(term, asked, passage) if term.leg == "sparse" else term for term in terms]
         return tuple(sorted(terms, key=lambda term: (-term.contribution, term.term)))
+
+
+def _marked(term: TermContribution, asked: str, passage: str) -> TermContribution:
+    """The term, marked as an expansion when the query or the passage does not have it."""
+    piece = _plain(term.term.removeprefix("##"))  # a WordPiece inside a word
+    return replace(term, expansion=piece not in asked or piece not in passage)
+
+
+def _plain(text: str) -> str:
+    """Without case and accents, as the vocabularies of most models are."""
+    return "".join(mark for mark in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(mark))

@@ -70,11 +70,15 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class TermContribution:
-    """One term that the query and the passage share: the term as text, its leg, and what it adds to that leg's score."""
+    """One term that the query and the passage share: the term as text, its leg, and what it adds to that leg's score.
+
+    ``expansion``: the model added the term; the query's own text, or the passage's, does not have it.
+    """
 
     term: str
     leg: Leg
     contribution: float
+    expansion: bool = False
 
 
 @dataclass(frozen=True, slots=True)

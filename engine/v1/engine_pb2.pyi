@@ -533,14 +533,16 @@ class ScoreDetail(_message.Message):
     def __init__(self, dense: _Optional[float] = ..., sparse: _Optional[float] = ..., bm25: _Optional[float] = ..., ranks: _Optional[_Mapping[str, int]] = ..., weights: _Optional[_Mapping[str, float]] = ..., terms: _Optional[_Iterable[_Union[TermContribution, _Mapping]]] = ...) -> None: ...
 
 class TermContribution(_message.Message):
-    __slots__ = ("term", "leg", "contribution")
+    __slots__ = ("term", "leg", "contribution", "expansion")
     TERM_FIELD_NUMBER: _ClassVar[int]
     LEG_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    EXPANSION_FIELD_NUMBER: _ClassVar[int]
     term: str
     leg: Leg
     contribution: float
-    def __init__(self, term: _Optional[str] = ..., leg: _Optional[_Union[Leg, str]] = ..., contribution: _Optional[float] = ...) -> None: ...
+    expansion: bool
+    def __init__(self, term: _Optional[str] = ..., leg: _Optional[_Union[Leg, str]] = ..., contribution: _Optional[float] = ..., expansion: _Optional[bool] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
     __slots__ = ("texts", "input", "task")

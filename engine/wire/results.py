@@ -61,7 +61,8 @@ def _detail_to_wire(detail: ScoreDetail) -> pb.ScoreDetail:
         ranks=detail.ranks,
         weights=detail.weights,
         terms=[
-            pb.TermContribution(term=t.term, leg=LEG.to_wire(t.leg), contribution=t.contribution) for t in detail.terms
+            pb.TermContribution(term=t.term, leg=LEG.to_wire(t.leg), contribution=t.contribution, expansion=t.expansion)
+            for t in detail.terms
         ],
     )
 
@@ -73,7 +74,7 @@ def _detail_from_wire(message: pb.ScoreDetail) -> ScoreDetail:
         bm25=message.bm25 if message.HasField("bm25") else None,
         ranks=dict(message.ranks),
         weights=dict(message.weights),
-        terms=tuple(TermContribution(t.term, LEG.from_wire(t.leg), t.contribution) for t in message.terms),
+        terms=tuple(TermContribution(t.term, LEG.from_wire(t.leg), t.contribution, t.expansion) for t in message.terms),
     )
 
 

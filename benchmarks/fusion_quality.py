@@ -24,12 +24,19 @@ from engine.evaluation import EvaluationSet, Metrics, evaluate, read_corpus, rea
 from engine.values import Query
 from index.analyzer import Analyzer
 
-RUNS = {
-    "dense": ("dense", "convex"),
-    "bm25": ("bm25", "convex"),
-    "hybrid": ("hybrid", "convex"),
-    "rrf": ("hybrid", "rrf"),
-    "dbsf": ("hybrid", "dbsf"),
+# name: (mode, fusion, legs whose weight becomes 0)
+RUNS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "dense": ("dense", "convex", ()),
+    "bm25": ("bm25", "convex", ()),
+    "hybrid": ("hybrid", "convex", ()),
+    "rrf": ("hybrid", "rrf", ()),
+    "dbsf": ("hybrid", "dbsf", ()),
+}
+# Only for a model with a learned sparse head; "hybrid" has all three legs then.
+SPARSE_RUNS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "sparse": ("sparse", "convex", ()),
+    "dense + bm25": ("hybrid", "convex", ("sparse",)),
+    "dense + sparse": ("hybrid", "convex", ("bm25",)),
 }
 LIMIT = 100
 BATCH = 64
@@ -42,6 +49,7 @@ def main() -> None:
         "collections", type=Path, nargs="?", default=Path("../shared/eval"), help="folder of BEIR folders"
     )
     parser.add_argument("--data", type=Path, default=Path("/tmp/landmark-quality"), help="where the indexes are kept")
+    parser.add_argument("--model", default="builtin")
     parser.add_argument("--only", default="", help="names, by commas")
     parser.add_argument("--no-peers", action="store_true", help="leave sentence-transformers and bm25s out")
     arguments = parser.parse_args()
@@ -52,14 +60,14 @@ def main() -> None:
     results = {}
     for name in chosen:
         results[name] = _measure_set(
-            read_evaluation_set(arguments.collections / name), arguments.data, not arguments.no_peers
+            read_evaluation_set(arguments.collections / name), arguments.data, arguments.model, not arguments.no_peers
         )
         print(f"{name}: {results[name]}", flush=True)
     _print(results)
 
 
-def _measure_set(evaluation_set: EvaluationSet, data: Path, peers: bool) -> dict[str, object]:
-    with open_engine(data / evaluation_set.name) as engine:
+def _measure_set(evaluation_set: EvaluationSet, data: Path, model: str, peers: bool) -> dict[str, object]:
+    with open_engine(data / evaluation_set.name, model=model) as engine:
         if not engine.list_collections():
             engine.create_collection("c")
         collection = engine.get_collection("c")
@@ -68,8 +76,10 @@ def _measure_set(evaluation_set: EvaluationSet, data: Path, peers: bool) -> dict
         assert not failed, failed[0]
         collection.optimize()
         index_s = time.perf_counter() - started
-        found = {name: _run(collection, evaluation_set, mode, fusion) for name, (mode, fusion) in RUNS.items()}
-        weights = collection.info().weights
+        info = collection.info()
+        runs = RUNS | (SPARSE_RUNS if "sparse" in info.legs else {})
+        found = {name: _run(collection, evaluation_set, *run) for name, run in runs.items()}
+        weights = info.weights
     result: dict[str, object] = {name: metrics.ndcg_at_10 for name, metrics in found.items()}
     result["recall_at_100"] = {name: round(metrics.recall_at_100, 4) for name, metrics in found.items()}
     result["bm25_weight"] = round(weights["bm25"] / weights["dense"], 3)
@@ -80,13 +90,16 @@ def _measure_set(evaluation_set: EvaluationSet, data: Path, peers: bool) -> dict
     return result
 
 
-def _run(collection: CollectionApi, evaluation_set: EvaluationSet, mode: str, fusion: str) -> Metrics:
+def _run(
+    collection: CollectionApi, evaluation_set: EvaluationSet, mode: str, fusion: str, without: Sequence[str]
+) -> Metrics:
     run = {}
+    weights = dict.fromkeys(without, 0.0) or None
     items = list(evaluation_set.queries.items())
     for start in range(0, len(items), BATCH):
         part = items[start : start + BATCH]
         queries = [
-            Query(text=text, mode=mode, fusion=fusion, limit=LIMIT, passages=0, explain=False)  # type: ignore[arg-type]
+            Query(text=text, mode=mode, fusion=fusion, weights=weights, limit=LIMIT, passages=0, explain=False)  # type: ignore[arg-type]
             for _, text in part
         ]
         for (query_id, _), result in zip(part, collection.query_batch(queries), strict=True):
@@ -136,7 +149,8 @@ def _ranked(
 
 
 def _print(results: dict[str, dict[str, object]]) -> None:
-    columns = ["dense", "bm25", "hybrid", "rrf", "dbsf", "sentence-transformers", "bm25s"]
+    known = [*RUNS, *SPARSE_RUNS, "sentence-transformers", "bm25s"]
+    columns = [column for column in known if any(column in result for result in results.values())]
     rows: list[list[object]] = []
     gains = []
     for name, result in results.items():

@@ -90,7 +90,7 @@ def _merge_adapter(network: Untyped, folder: Path) -> None:
         from peft import PeftModel
     except ImportError as error:
         raise ModelLoadFailed(
-            str(folder), 'it has a LoRA adapter, and peft is not installed; run `pip install "landmark[tune]"`'
+            str(folder), 'it has a LoRA adapter, and peft is not installed; run `pip install "landmark-engine[tune]"`'
         ) from error
     with warnings.catch_warnings():
         # peft 0.21 reads an attribute that transformers 5.23 renamed.

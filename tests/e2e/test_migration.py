@@ -10,6 +10,7 @@ import pytest
 from engine import open_engine
 from engine.errors import EngineClosed, FingerprintMismatch, InvalidArgument
 from engine.generation import next_folder
+from engine.maintenance import check, restore_snapshot, snapshot_engine
 from engine.migration import Migration, migrate
 from tests.support.hash_model import HashModel
 from tests.support.tiny_models import WORDS, save_bert, save_masked_lm
@@ -31,7 +32,10 @@ def documents(numbers, version=0):
 
 def answers(collection, **options):
     return [
-        [(hit.doc_id, hit.score, [(p.start, p.end) for p in hit.passages], dict(hit.metadata)) for hit in result.hits]
+        [
+            (hit.doc_id, round(hit.score, 6), [(p.start, p.end) for p in hit.passages], dict(hit.metadata))
+            for hit in result.hits
+        ]
         for result in (
             collection.query(question, mode=mode, limit=20, **options)
             for question in QUESTIONS
@@ -227,6 +231,33 @@ def test_nothing_of_the_old_generation_stays_and_a_reopened_engine_serves_the_ne
     reopened = engine.get_collection("c")
     assert answers(reopened) == found
     reopened.upsert(documents([1], version=5))
+
+
+def test_a_snapshot_has_the_new_vectors_and_nothing_of_an_unfinished_migration(engine, collection, tmp_path):
+    migrate(engine, "c", model="second")
+    with Migration(engine, "c", model="third") as migration:
+        migration.fill()
+        snapshot_engine(engine, tmp_path / "snapshot")
+    restore_snapshot(tmp_path / "snapshot", tmp_path / "restored")
+    assert check(tmp_path / "restored").is_sound
+    with open_engine(tmp_path / "restored", model=None) as restored:
+        restored._model = HashModel("second")
+        assert answers(restored.get_collection("c")) == answers(collection)
+        names = {path.name for path in restored.get_collection("c").folder.iterdir()}
+    assert names == {"store", "segments"}
+
+
+def test_an_engine_with_the_new_model_alone_can_tend_and_migrate_the_old_collection(engine, collection, tmp_path):
+    collection.close()
+    del engine._open["c"]
+    engine._model = HashModel("second")
+    reopened = engine.get_collection("c")
+    reopened.optimize()
+    assert reopened.query("cat", mode="bm25").hits
+    with pytest.raises(FingerprintMismatch):
+        reopened.query("cat")
+    assert migrate(engine, "c").embedded == 300
+    assert reopened.query("cat").hits
 
 
 def test_what_a_crash_left_of_an_old_generation_is_swept(engine, collection, monkeypatch):

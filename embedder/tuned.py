@@ -3,12 +3,12 @@
 A tuned model is a folder that holds only what tuning changed, beside the name of the base:
 
     landmark.json        what is here, and which base it belongs to
-    heads.safetensors    "sparse.*" the learned sparse head, "sparse_query.table" its query weights,
-                         "dense.weight" and "dense.bias" a projection, "backbone.NAME" replaced parameters
+    heads.safetensors    "sparse.*" the learned sparse head, "dense.weight" and "dense.bias" a projection,
+                         "backbone.NAME" replaced parameters
     adapter/             a peft LoRA adapter, merged into the base when it is loaded
     card.md              data, steps, seed, versions and scores of the training
 
-The heads of the built-in model are such a folder inside this package.
+Heads of the built-in model, once it has some, are such a folder inside this package.
 """
 
 from __future__ import annotations

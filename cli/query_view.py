@@ -49,12 +49,8 @@ def _hit_json(hit: Hit) -> dict[str, object]:
             "bm25": detail.bm25,
             "ranks": dict(detail.ranks),
             "terms": [
-                {
-                    "term": term.term,
-                    "leg": term.leg,
-                    "contribution": term.contribution,
-                    "expansion": term.expansion,
-                }
+                {"term": term.term, "leg": term.leg, "contribution": term.contribution}
+                | ({"expansion": True} if term.expansion else {})
                 for term in detail.terms
             ],
         },

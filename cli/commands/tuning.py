@@ -55,7 +55,9 @@ Examples:
 )
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="contrastive", show_default=True, help="The loss.")
 @click.option(
-    "--sparse-head", metavar="KIND", help="Train a new learned sparse head: token_weight, landmark_lm, union, neighbours, mlm_max."
+    "--sparse-head",
+    metavar="KIND",
+    help="Train a new learned sparse head: token_weight, landmark_lm, union, neighbours, mlm_max.",
 )
 @click.option("--matryoshka", metavar="DIM,...", help="Make these prefixes of the dense vector good, too.")
 @click.option("--bidirectional", is_flag=True, help="Let a decoder look both ways.")

@@ -88,7 +88,9 @@ class Generation:
         embed = self.encoder.embed_documents if schema.model else None
         self.ingestor = Ingestor(schema, Preparer(schema, self.store, analyzer, embed), self.writer)
         self._calibrating = threading.Lock()
-        self._sealer = Sealer(self.segments_folder, schema, self.writer, seal_rows, on_idle=self._calibrate_if_due)
+        self._sealer = Sealer(
+            self.segments_folder, schema, self.writer, seal_rows, on_idle=self._calibrate_when_doubled
+        )
 
     @staticmethod
     def create(folder: Path, schema: CollectionSchema, *, sequence: int = 0) -> None:
@@ -113,16 +115,20 @@ class Generation:
         return {leg: weight for leg, weight in {**found, **self.schema.weights}.items() if leg in self.schema.legs}
 
     def optimize(self) -> None:
-        """Seal the head, do every merge and calibration that is due; returns when all is on disk."""
+        """Seal the head, do every merge that is due, calibrate on all passages; returns when all is on disk."""
         self._sealer.run_until_idle(seal_rows=1)
-        self._calibrate_if_due()
+        self._calibrate_if_grown(1.0)
 
-    def _calibrate_if_due(self) -> None:
-        """Calibrate a collection of enough passages, and again when it has doubled."""
+    def _calibrate_when_doubled(self) -> None:
+        self._calibrate_if_grown(2.0)
+
+    def _calibrate_if_grown(self, factor: float) -> None:
+        """Calibrate a collection of enough passages, and again when it has grown by this factor."""
         if self.schema.model is None or not self.schema.dim:
             return
         passages = self.writer.state.passages
-        if passages < CALIBRATION_MIN_PASSAGES or (self._calibration and passages < 2 * self._calibration.passages):
+        known = 0 if self._calibration is None else self._calibration.passages
+        if passages < CALIBRATION_MIN_PASSAGES or passages == known or passages < factor * known:
             return
         try:
             with self._calibrating, self.writer.reading() as snapshot:

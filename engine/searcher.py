@@ -191,7 +191,8 @@ class Search:
         record = read_document(transaction, place.doc_no)
         members = ranking.groups.members(place.group)
         passages: tuple[PassageHit, ...] = ()
-        text = read_text(transaction, place.doc_no) if self.query.passages or self.query.explain else ""
+        names_terms = self.query.explain and "sparse" in self.legs
+        text = read_text(transaction, place.doc_no) if self.query.passages or names_terms else ""
         if self.query.passages:
             passages = tuple(self._passage(ranking, member, text) for member in members[: self.query.passages].tolist())
         return Hit(
@@ -227,7 +228,7 @@ class Search:
         row = int(ranking.candidates.rows[member])
         lexical = [query for query in self.legs.values() if isinstance(query, LexicalQuery)]
         terms = [term for query in lexical for term in query.contributions(segment, row)]
-        if self.query.sparse is None:  # a caller's own terms are numbers, which no text holds
+        if "sparse" in self.legs and self.query.sparse is None:  # a caller's own terms are numbers
             passage = _plain(f"{title} {text[int(segment.starts[row]) : int(segment.ends[row])]}")
             asked = _plain(self.query.text or "")
             terms = [_marked(term, asked, passage) if term.leg == "sparse" else term for term in terms]

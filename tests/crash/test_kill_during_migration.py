@@ -9,7 +9,7 @@ import time
 import pytest
 
 from engine import open_engine
-from tests.support.crashing import migrate_until_killed
+from tests.support.crashing import migrate_until_killed, wait_for_line
 from tests.support.hash_model import HashModel
 
 SEED = 20261123
@@ -31,7 +31,7 @@ def test_a_killed_migration_is_resumed_and_the_change_is_all_at_once(tmp_path, k
         models = (f"model-{serving}", f"model-{serving + 1}")
         child = context.Process(target=migrate_until_killed, args=(tmp_path, log, *models), daemon=True)
         child.start()
-        _wait_for_line(log)
+        wait_for_line(log)
         time.sleep(rng.uniform(0.0, 1.5))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
@@ -50,13 +50,6 @@ def _opened(folder, model):
     engine = open_engine(folder, model=None)
     engine._model = HashModel(model)
     return engine
-
-
-def _wait_for_line(log):
-    deadline = time.monotonic() + 60
-    while not log.exists() or not log.read_bytes():
-        assert time.monotonic() < deadline, "the child did not start"
-        time.sleep(0.005)
 
 
 def _read(log):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from engine.collection import Collection
-from tests.support.crashing import apply_to_model, open_collection, operations, write_until_killed
+from tests.support.crashing import apply_to_model, open_collection, operations, wait_for_line, write_until_killed
 from tests.support.warm_writer import SCHEMA
 
 SEED = 20261123
@@ -29,7 +29,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_else_is_half_there(tmp_path, k
         log = tmp_path / f"log-{kill}"
         child = context.Process(target=write_until_killed, args=(tmp_path / "c", log, SEED, done), daemon=True)
         child.start()
-        _wait_for(log)
+        wait_for_line(log)
         time.sleep(rng.uniform(0.0, 0.4))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
@@ -37,13 +37,6 @@ def test_nothing_acknowledged_is_lost_and_nothing_else_is_half_there(tmp_path, k
         model, done = _verified(tmp_path / "c", model, done, begun, acknowledged)
         acknowledged_in_all += len(acknowledged)
     assert acknowledged_in_all > 2 * kills, "the children hardly got to work; the test proves nothing"
-
-
-def _wait_for(log):
-    deadline = time.monotonic() + 60
-    while not log.exists() or not log.read_bytes():
-        assert time.monotonic() < deadline, "the child did not start"
-        time.sleep(0.005)
 
 
 def _read(log):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import time
 
 DIM = 8
 SEAL_ROWS = 200
@@ -88,3 +89,11 @@ def migrate_until_killed(folder, log, old, new):
         )
         os.write(descriptor, f"switched {report.embedded}\n".encode())
         signal.pause()
+
+
+def wait_for_line(log):
+    """Wait until a child has written to its log."""
+    deadline = time.monotonic() + 60
+    while not log.exists() or not log.read_bytes():
+        assert time.monotonic() < deadline, "the child did not start"
+        time.sleep(0.005)

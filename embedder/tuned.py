@@ -7,8 +7,6 @@ A tuned model is a folder that holds only what tuning changed, beside the name o
                          "backbone.NAME" replaced parameters
     adapter/             a peft LoRA adapter, merged into the base when it is loaded
     card.md              data, steps, seed, versions and scores of the training
-
-Heads of the built-in model, once it has some, are such a folder inside this package.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ def _hit_json(hit: Hit) -> dict[str, object]:
             "dense": detail.dense,
             "sparse": detail.sparse,
             "bm25": detail.bm25,
+            **{name: value for name in ("multi", "rerank", "fused") if (value := getattr(detail, name)) is not None},
             "ranks": dict(detail.ranks),
             "terms": [
                 {"term": term.term, "leg": term.leg, "contribution": term.contribution}
@@ -153,7 +154,8 @@ def _legs_table(detail: ScoreDetail) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     for name in ("leg", "score", "rank", "weight"):
         table.add_column(name, justify="left" if name == "leg" else "right")
-    for leg, score in (("dense", detail.dense), ("sparse", detail.sparse), ("bm25", detail.bm25)):
+    for leg in ("dense", "sparse", "bm25", "multi", "rerank", "fused"):
+        score = getattr(detail, leg)
         if score is not None:
             rank, weight = detail.ranks.get(leg), detail.weights.get(leg)
             table.add_row(leg, f"{score:.4f}", f"{rank or '-'}", "-" if weight is None else f"{weight:.3f}")

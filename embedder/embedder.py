@@ -63,6 +63,7 @@ class Embedder:
         matryoshka_dims: the prefixes that it was trained for, descending.
         has_dense: whether the dense vectors were trained for search; a SPLADE checkpoint's were not.
         has_sparse: whether vectors come with a learned sparse part.
+        multi_dim: width of the token vectors that come with them; 0 for a model that gives none.
         device: "cpu" or "cuda:0".
         max_passage_tokens: the most tokens of one passage.
         window_tokens: the longest input of a document, special tokens included.
@@ -80,6 +81,7 @@ class Embedder:
         self.matryoshka = bool(self.matryoshka_dims)
         self.has_dense = recipe.has_dense
         self.has_sparse = recipe.sparse_head != "none"
+        self.multi_dim = model.multi_dim
         self.device = model.device
         self.max_passage_tokens = recipe.passage_tokens
         self.window_tokens = recipe.window_tokens

@@ -43,6 +43,7 @@ class Model:
     Attributes:
         device: "cpu" or "cuda:0".
         dim: width of the dense vectors.
+        multi_dim: width of the token vectors; 0 without a head that gives them.
         pads: whether batches are padded to their longest row; otherwise rows are packed without padding.
     """
 
@@ -85,6 +86,7 @@ class Model:
             check_bidirectional(lambda inputs: self._states(inputs, _no_pause)[0], checkpoint.name)
         width = int(getattr(network.config, "hidden_size", 0)) or int(network.get_input_embeddings().embedding_dim)
         self.dim = int(self._projections[-1].weight.shape[0]) if self._projections else width
+        self.multi_dim = 0
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], pause: Callable[[], None]) -> list[list[PassageVectors]]:

@@ -67,7 +67,8 @@ class QueryPipeline:
         dense = vectors.dense.astype(np.float32)  # a copy: the cached query must not keep its whole batch alive
         dense.flags.writeable = False
         dropped = max(0, len(tokens.ids) - self._room)
-        return EmbeddedQuery(dense, vectors.sparse, len(tokens.ids) - tokens.n_prefix, dropped)
+        multi = None if vectors.multi is None else vectors.multi.astype(np.float32)
+        return EmbeddedQuery(dense, vectors.sparse, len(tokens.ids) - tokens.n_prefix, dropped, multi)
 
     def _forward(self, rows: Sequence[Row]) -> list[PassageVectors]:
         """Run rows of one passage each; in their order."""

@@ -24,10 +24,14 @@ class SparseVector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PassageVectors:
-    """The vectors of one passage: ``dense`` float32[dim] (float16 when they come from storage), and the sparse one."""
+    """The vectors of one passage: ``dense`` float32[dim] (float16 when they come from storage), the sparse one, the tokens'.
+
+    ``multi`` holds one unit vector a kept token, float32 or float16 [m, multi_dim]; None where the model has no such head.
+    """
 
     dense: NDArray[np.floating]
     sparse: SparseVector | None = None
+    multi: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +91,13 @@ class EmbeddedDocument:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedQuery:
-    """One embedded query: ``dense`` float32[dim], the sparse vector, and its tokens (``dropped`` of them were cut)."""
+    """One embedded query: ``dense`` float32[dim], the sparse vector, and its tokens (``dropped`` of them were cut).
+
+    ``multi`` holds a vector a kept token, float32[n, multi_dim]; a vector's length is its token's weight.
+    """
 
     dense: NDArray[np.float32]
     sparse: SparseVector | None
     tokens: int
     dropped: int = 0
+    multi: NDArray[np.float32] | None = None

@@ -24,6 +24,7 @@ def open_engine(
     device: str | None = None,
     dtype: str | None = None,
     max_batch_tokens: int | None = None,
+    reranker: str | None = None,
 ) -> EmbeddedEngine:
     """Open the data folder ``path``, created when absent.
 
@@ -33,6 +34,8 @@ def open_engine(
         device: "cpu", "cuda", ...; None: the best there is.
         dtype: "float32", "bfloat16", "float16"; None: the model's default for the device.
         max_batch_tokens: tokens in one forward pass; None: by device.
+        reranker: a folder or hub id of a cross-encoder or a Qwen3-Reranker, for queries with ``rerank``. Loaded on first
+            use.
 
     Raises:
         DataFolderLocked: another process has it open.
@@ -40,4 +43,6 @@ def open_engine(
     """
     from engine.embedded import EmbeddedEngine
 
-    return EmbeddedEngine(path, model=model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)
+    return EmbeddedEngine(
+        path, model=model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens, reranker=reranker
+    )

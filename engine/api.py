@@ -34,7 +34,10 @@ MetadataChanges = Mapping[str, "Scalar | Sequence[Scalar] | None"]
 
 @runtime_checkable
 class CollectionApi(Protocol):
-    """One collection, embedded or remote. Every method may be called from several threads."""
+    """One collection, embedded or remote. Every method may be called from several threads.
+
+    Implementations inherit from it: ``query`` is written once, here, and asks their ``answer``.
+    """
 
     @property
     def name(self) -> str:
@@ -93,6 +96,7 @@ class CollectionApi(Protocol):
         *,
         vector: Sequence[float] | None = None,
         sparse: Mapping[int, float] | None = None,
+        multi: Sequence[Sequence[float]] | None = None,
         mode: Mode = "hybrid",
         limit: int = 10,
         offset: int = 0,
@@ -105,6 +109,7 @@ class CollectionApi(Protocol):
         exact: bool = False,
         passages: int = 3,
         score_threshold: float | None = None,
+        rerank: int | None = None,
         explain: bool = True,
     ) -> QueryResult:
         """Answers one question; the arguments are the fields of ``engine.values.Query``.
@@ -112,7 +117,33 @@ class CollectionApi(Protocol):
         Raises:
             InvalidQuery: an argument cannot be used (InvalidFilter, DimensionMismatch: more exactly).
             LegMissing: ``mode`` names a leg that the collection has not.
+            RerankerMissing: ``rerank`` is asked for, and the engine was opened without a reranker.
         """
+        return self.answer(
+            Query(
+                text=text,
+                vector=vector,
+                sparse=sparse,
+                multi=multi,
+                mode=mode,
+                limit=limit,
+                offset=offset,
+                filter=filter,
+                params=params or {},
+                fusion=fusion,
+                weights=weights,
+                depth=depth,
+                recall_target=recall_target,
+                exact=exact,
+                passages=passages,
+                score_threshold=score_threshold,
+                rerank=rerank,
+                explain=explain,
+            )
+        )
+
+    def answer(self, query: Query) -> QueryResult:
+        """Answers one question, as ``query`` does."""
         ...
 
     def query_batch(self, queries: Sequence[Query]) -> list[QueryResult]:
@@ -145,6 +176,8 @@ class EngineApi(Protocol):
         *,
         dim: int | None = None,
         sparse: bool | None = None,
+        multi: bool = False,
+        multi_dim: int | None = None,
         language: str = "english",
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
@@ -155,12 +188,16 @@ class EngineApi(Protocol):
             name: its name.
             dim: the width of the caller's own vectors (no model is used); None: the model's.
             sparse: keep a learned sparse leg; None: if the model has one.
+            multi: keep a vector of every token, by which what the other legs find is scored. Costs storage: a token takes
+                as many bytes as the vectors have dimensions.
+            multi_dim: the width of the caller's own token vectors, without a model; None: the model's.
             language: the analyser's language, a Snowball algorithm name or "none".
             dense_kind: "auto", "flat", "hnsw" or "faiss".
             weights: leg → default fusion weight; None: the engine's defaults.
 
         Raises:
             CollectionExists: the name is taken.
+            InvalidArgument: an option is unknown, or the model has not what is asked for.
         """
         ...
 

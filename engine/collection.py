@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from engine.api import MetadataChanges, Params
+from engine.api import CollectionApi, MetadataChanges, Params
 from engine.encoding import Model
 from engine.errors import EngineClosed, InvalidArgument
 from engine.filters import Filter
@@ -29,6 +29,7 @@ from engine.generation import (
 )
 from engine.ingest import DocumentLike
 from engine.planner import plan
+from engine.reranking import RerankerModel
 from engine.schema import CollectionSchema
 from engine.sealing import SEAL_ROWS
 from engine.searcher import Search, Stopwatch
@@ -43,8 +44,6 @@ from engine.values import (
     CollectionStats,
     Coverage,
     Document,
-    FusionMethod,
-    Mode,
     Page,
     Query,
     QueryResult,
@@ -54,13 +53,14 @@ from engine.values import (
 T = TypeVar("T")
 
 
-class Collection:
+class Collection(CollectionApi):
     """One open collection. Thread-safe.
 
     Args:
         folder: of the collection; `engine.generation` says what is in it.
         model: the engine's model; used only by collections that were made with it.
         seal_rows: head size at which it is sealed.
+        reranker: the engine's, for queries that ask for one; None: there is none.
 
     Attributes:
         migrating: held by the one migration that may run.
@@ -70,8 +70,11 @@ class Collection:
         UnsupportedFormat: another version wrote it.
     """
 
-    def __init__(self, folder: Path, model: Model, *, seal_rows: int = SEAL_ROWS) -> None:
+    def __init__(
+        self, folder: Path, model: Model, *, seal_rows: int = SEAL_ROWS, reranker: RerankerModel | None = None
+    ) -> None:
         self.folder = folder
+        self._reranker = RerankerModel(None) if reranker is None else reranker
         sweep_generations(folder)
         self._generation = Generation(current_folder(folder), model, seal_rows=seal_rows)
         self._readers: Counter[Generation] = Counter()
@@ -220,51 +223,14 @@ class Collection:
             return writer.state.documents
         return len(_matching_versions(writer.snapshot, Filter.parse(filter, params)))
 
-    def query(
-        self,
-        text: str | None = None,
-        *,
-        vector: Sequence[float] | None = None,
-        sparse: Mapping[int, float] | None = None,
-        mode: Mode = "hybrid",
-        limit: int = 10,
-        offset: int = 0,
-        filter: str | None = None,
-        params: Params | None = None,
-        fusion: FusionMethod = "convex",
-        weights: Mapping[str, float] | None = None,
-        depth: Mapping[str, int] | None = None,
-        recall_target: float | None = None,
-        exact: bool = False,
-        passages: int = 3,
-        score_threshold: float | None = None,
-        explain: bool = True,
-    ) -> QueryResult:
-        """See `CollectionApi.query`."""
-        query = Query(
-            text=text,
-            vector=vector,
-            sparse=sparse,
-            mode=mode,
-            limit=limit,
-            offset=offset,
-            filter=filter,
-            params=params or {},
-            fusion=fusion,
-            weights=weights,
-            depth=depth,
-            recall_target=recall_target,
-            exact=exact,
-            passages=passages,
-            score_threshold=score_threshold,
-            explain=explain,
-        )
+    def answer(self, query: Query) -> QueryResult:
+        """See `CollectionApi.answer`."""
         return self.query_batch([query])[0]
 
     def query_batch(self, queries: Sequence[Query]) -> list[QueryResult]:
         """See `CollectionApi.query_batch`. All queries are embedded in one batch and run on one snapshot."""
         with self.reading() as generation:
-            return _answers(generation, queries)
+            return _answers(generation, queries, self._reranker)
 
     def info(self) -> CollectionInfo:
         """See `CollectionApi.info`."""
@@ -294,9 +260,11 @@ class Collection:
         self._generation.close()
 
 
-def _answers(generation: Generation, queries: Sequence[Query]) -> list[QueryResult]:
+def _answers(generation: Generation, queries: Sequence[Query], reranker: RerankerModel) -> list[QueryResult]:
     for query in queries:
         check_query(query, generation.schema)
+        if query.rerank is not None:
+            reranker.check_present()
         if query.filter is not None:
             Filter.parse(query.filter, query.params)
     watch = Stopwatch()
@@ -310,9 +278,15 @@ def _answers(generation: Generation, queries: Sequence[Query]) -> list[QueryResu
             watch = Stopwatch()
             decided = plan(query, generation.schema, one.legs, weights)
             with watch.stage("total"):
-                hits = Search(snapshot, query, one, decided, watch).run(generation.store)
+                search = Search(snapshot, query, one, decided, watch)
+                hits = search.run(generation.store, reranker.score)
             timings = {"embed": embed_ms, **watch.ms, "total": watch.ms["total"] + embed_ms}
-            described = {**decided.describe(), "sequence": snapshot.sequence, "segments": len(snapshot.segments)}
+            described = {
+                **decided.describe(),
+                **search.reranked,
+                "sequence": snapshot.sequence,
+                "segments": len(snapshot.segments),
+            }
             results.append(QueryResult(hits, timings, described))
     return results
 
@@ -331,6 +305,7 @@ def _info(generation: Generation) -> CollectionInfo:
         documents=state.documents,
         passages=state.passages,
         sequence=state.sequence,
+        multi_dim=schema.multi_dim,
     )
 
 
@@ -343,6 +318,7 @@ def _segment_stats(generation: Generation, live: LiveSegment) -> SegmentStats:
         deleted=segment.n_rows - live.n_live,
         dense_kind="none" if segment.dense is None else segment.dense.kind,
         size_bytes=folder_size(folder) if segment.name and folder.exists() else 0,
+        multi_bytes=0 if segment.multi is None else segment.multi.nbytes,
     )
 
 
@@ -365,12 +341,15 @@ def _document(transaction: Transaction, doc_no: int, *, vectors: bool) -> Docume
     record = read_document(transaction, doc_no)
     vector: list[float] | None = None
     sparse: dict[int, float] | None = None
+    multi: list[list[float]] | None = None
     if vectors and record.n_passages == 1:
         block = read_block(transaction, doc_no)
         vector = block.dense[0].astype(float).tolist() if block.dense.shape[1] else None
         if block.sparse is not None:
             ids, weights = block.sparse.row(0)
             sparse = dict(zip(ids.tolist(), weights.tolist(), strict=True))
+        if block.multi is not None:
+            multi = block.multi.row(0).tolist()
     return Document(
         doc_id=record.doc_id,
         text=read_text(transaction, doc_no),
@@ -378,6 +357,7 @@ def _document(transaction: Transaction, doc_no: int, *, vectors: bool) -> Docume
         metadata=record.metadata,
         vector=vector,
         sparse=sparse,
+        multi=multi,
     )
 
 

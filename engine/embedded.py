@@ -27,6 +27,7 @@ from engine import __version__
 from engine.collection import Collection
 from engine.encoding import Model
 from engine.errors import CollectionExists, CollectionNotFound, EngineClosed, InvalidArgument
+from engine.reranking import RerankerModel
 from engine.schema import DENSE_KINDS, CollectionSchema, check_dim, check_name, check_weights
 from engine.storage.durable import fsync_path, remove_folder
 from engine.storage.lock import FolderLock
@@ -50,6 +51,7 @@ class EmbeddedEngine:
         device: str | None = None,
         dtype: str | None = None,
         max_batch_tokens: int | None = None,
+        reranker: str | None = None,
     ) -> None:
         self.path = Path(path)
         self._lock = FolderLock(self.path)
@@ -61,6 +63,7 @@ class EmbeddedEngine:
         threadpool_limits(1, user_api="blas")
         self._model = Model(model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)
         self._models: dict[str, Model] = {}
+        self._reranker = RerankerModel(reranker, device=device, dtype=dtype)
         self._open: dict[str, Collection] = {}
         self._guard = threading.RLock()
         self._closed = False
@@ -71,6 +74,8 @@ class EmbeddedEngine:
         *,
         dim: int | None = None,
         sparse: bool | None = None,
+        multi: bool = False,
+        multi_dim: int | None = None,
         language: str = "english",
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
@@ -86,7 +91,14 @@ class EmbeddedEngine:
             folder = self._folder / name
             if folder.exists():
                 raise CollectionExists(name)
-            schema = self._schema(name, dim, sparse, language, dense_kind)
+            if dim is None and self._model.name is not None:
+                if multi_dim is not None:
+                    raise InvalidArgument("multi_dim", "is the model's; give it only for vectors of your own")
+                schema = model_schema(
+                    self._model, name=name, sparse=sparse, multi=multi, language=language, dense_kind=dense_kind
+                )
+            else:
+                schema = own_schema(name, dim, sparse, _own_multi_dim(multi, multi_dim), language, dense_kind)
             schema = msgspec.structs.replace(schema, weights=check_weights(weights or {}, schema.legs))
             # Made under another name and renamed, so that a crash leaves no half-made collection.
             unfinished = self._folder / f".new-{uuid.uuid4().hex}"
@@ -94,26 +106,6 @@ class EmbeddedEngine:
             os.replace(unfinished, folder)
             fsync_path(self._folder)
             return self.get_collection(name)
-
-    def _schema(
-        self, name: str, dim: int | None, sparse: bool | None, language: str, dense_kind: str
-    ) -> CollectionSchema:
-        if dim is None and self._model.name is not None:
-            return model_schema(self._model, name=name, sparse=sparse, language=language, dense_kind=dense_kind)
-        dim = 0 if not dim else check_dim(dim)
-        return CollectionSchema(
-            name=name,
-            dim=dim,
-            coarse_dim=coarse_dim(dim),
-            rotate=True,
-            sparse=bool(sparse),
-            model=None,
-            fingerprint=None,
-            language=language,
-            analyzer_version=ANALYZER_VERSION,
-            dense_kind=dense_kind,
-            created=_now(),
-        )
 
     def model(self, name: str | None = None) -> Model:
         """Another model on the engine's device, loaded when it is first used and closed with the engine.
@@ -137,7 +129,7 @@ class EmbeddedEngine:
                 folder = self._folder / check_name(name)
                 if not folder.is_dir():
                     raise CollectionNotFound(name, self._names())
-                self._open[name] = Collection(folder, self._model)
+                self._open[name] = Collection(folder, self._model, reranker=self._reranker)
             return self._open[name]
 
     def list_collections(self) -> list[CollectionInfo]:
@@ -175,7 +167,7 @@ class EmbeddedEngine:
         """See `EngineApi.info`. Loads the model."""
         self._check_open()
         if self._model.name is None:
-            return EngineInfo(__version__, None, None, "none", 0, False, 0)
+            return EngineInfo(__version__, None, None, "none", 0, False, 0, 0, self._reranker.name)
         embedder = self._model.embedder()
         return EngineInfo(
             __version__,
@@ -185,6 +177,8 @@ class EmbeddedEngine:
             embedder.dim,
             embedder.has_sparse,
             embedder.max_passage_tokens,
+            embedder.multi_dim,
+            self._reranker.name,
         )
 
     def close(self) -> None:
@@ -198,6 +192,7 @@ class EmbeddedEngine:
             self._open.clear()
             for model in (self._model, *self._models.values()):
                 model.close()
+            self._reranker.close()
             self._lock.release()
 
     def __enter__(self) -> Self:
@@ -235,22 +230,54 @@ def _by_term(embedder: Embedder, sparse: SparseVector | None) -> dict[str, float
     return dict(reversed({embedder.term_text(term): weight for weight, term in pairs}.items()))
 
 
-def model_schema(model: Model, *, name: str, sparse: bool | None, language: str, dense_kind: str) -> CollectionSchema:
+def _own_multi_dim(multi: bool, multi_dim: int | None) -> int:
+    if multi and multi_dim is None:
+        raise InvalidArgument("multi_dim", "is needed: there is no model whose token vectors could be kept")
+    return 0 if multi_dim is None else check_dim(multi_dim, "multi_dim")
+
+
+def own_schema(
+    name: str, dim: int | None, sparse: bool | None, multi_dim: int, language: str, dense_kind: str
+) -> CollectionSchema:
+    """The schema of a collection whose callers bring their own vectors; a width of 0: none of that kind."""
+    dim = 0 if not dim else check_dim(dim)
+    return CollectionSchema(
+        name=name,
+        dim=dim,
+        coarse_dim=coarse_dim(dim),
+        rotate=True,
+        sparse=bool(sparse),
+        multi_dim=multi_dim,
+        model=None,
+        fingerprint=None,
+        language=language,
+        analyzer_version=ANALYZER_VERSION,
+        dense_kind=dense_kind,
+        created=_now(),
+    )
+
+
+def model_schema(
+    model: Model, *, name: str, sparse: bool | None, multi: bool, language: str, dense_kind: str
+) -> CollectionSchema:
     """The schema of a collection whose vectors a model makes. Loads the model.
 
     Args:
         model: not one without a name.
         name: of the collection.
         sparse: keep a learned sparse leg; None: if the model has one.
+        multi: keep token vectors.
         language: of the analyser.
         dense_kind: of the dense index.
 
     Raises:
-        InvalidArgument: a sparse leg is asked for and the model has none.
+        InvalidArgument: a sparse leg, or token vectors, are asked for and the model has none.
     """
     embedder = model.embedder()
     if sparse and not embedder.has_sparse:
         raise InvalidArgument("sparse", f"the model {embedder.name!r} has no learned sparse head")
+    if multi and not embedder.multi_dim:
+        raise InvalidArgument("multi", f"the model {embedder.name!r} gives no token vectors")
     has_dense = embedder.has_dense
     return CollectionSchema(
         name=name,
@@ -258,6 +285,7 @@ def model_schema(model: Model, *, name: str, sparse: bool | None, language: str,
         coarse_dim=embedder.coarse_dim if has_dense else 0,
         rotate=not embedder.matryoshka,
         sparse=embedder.has_sparse if sparse is None else sparse,
+        multi_dim=embedder.multi_dim if multi else 0,
         model=model.recorded_name,
         fingerprint=model.fingerprint(),
         language=language,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import EngineClosed, InvalidQuery
+from engine.fusion import TINY
 from engine.rescoring import EncodedQuery
 from engine.schema import CollectionSchema
-from engine.validation import check_sparse, check_vector
+from engine.validation import MAX_QUERY_MULTI_TOKENS, check_sparse, check_tokens, check_vector
 from engine.values import Query
 from index.analyzer import Analyzer, term_hash
 from index.sparse_rows import SparseQuery
@@ -142,9 +143,11 @@ class QueryEncoder:
     def _needs_model(self, query: Query) -> bool:
         if self._schema.model is None or not (query.text or "").strip():
             return False
-        wants_dense = self._schema.dim > 0 and query.mode in ("hybrid", "dense") and query.vector is None
-        wants_sparse = self._schema.sparse and query.mode in ("hybrid", "sparse") and query.sparse is None
-        return wants_dense or wants_sparse
+        # What mode "multi" ranks, the other legs find.
+        wants_dense = self._schema.dim > 0 and query.mode in ("hybrid", "dense", "multi") and query.vector is None
+        wants_sparse = self._schema.sparse and query.mode in ("hybrid", "sparse", "multi") and query.sparse is None
+        wants_multi = self._schema.multi_dim > 0 and query.mode in ("hybrid", "multi") and query.multi is None
+        return wants_dense or wants_sparse or wants_multi
 
     def _encoded(self, query: Query, embedded: EmbeddedQuery | None) -> EncodedQuery:
         dense = sparse = None
@@ -160,11 +163,25 @@ class QueryEncoder:
             sparse = SparseQuery(*check_sparse(query.sparse))
         elif embedded is not None and embedded.sparse is not None:
             sparse = SparseQuery(embedded.sparse.ids.astype(np.uint64), embedded.sparse.weights)
-        if query.mode in ("dense", "sparse") and (dense if query.mode == "dense" else sparse) is None:
-            field = "vector" if query.mode == "dense" else "sparse"
+        multi = self._multi(query, embedded)
+        given = {"dense": ("vector", dense), "sparse": ("sparse", sparse), "multi": ("multi", multi)}
+        field, value = given.get(query.mode, ("text", ""))
+        if value is None:
             raise InvalidQuery(field, "is missing: this collection has no model that could make it from the text")
         terms, hashes, counts = bm25_terms(self.analyzer, query.text or "")
-        return EncodedQuery(dense, sparse, self._sparse_terms(sparse), terms, hashes, counts)
+        return EncodedQuery(dense, sparse, self._sparse_terms(sparse), terms, hashes, counts, multi)
+
+    def _multi(self, query: Query, embedded: EmbeddedQuery | None) -> np.ndarray | None:
+        """The query's token vectors, float32[n, multi_dim], whose lengths are their shares: they sum to 1."""
+        vectors = None
+        if query.multi is not None:
+            vectors = check_tokens(query.multi, self._schema.multi_dim, MAX_QUERY_MULTI_TOKENS)
+        elif embedded is not None and self._schema.multi_dim:
+            vectors = embedded.multi
+        if vectors is None:
+            return None
+        total = float(np.linalg.norm(vectors, axis=1).sum(dtype=np.float64))
+        return (vectors / max(total, TINY)).astype(np.float32)
 
     def _sparse_terms(self, sparse: SparseQuery | None) -> tuple[str, ...]:
         if sparse is None:

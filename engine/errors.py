@@ -95,12 +95,22 @@ class DimensionMismatch(InvalidArgument):
 
 
 class LegMissing(EngineError):
-    """The collection has no such leg; ``leg`` is "dense", "sparse" or "bm25"."""
+    """The collection has no such leg; ``leg`` is "dense", "sparse", "bm25" or "multi"."""
 
     def __init__(self, leg: str, reason: str) -> None:
         self.leg = leg
         self.reason = reason
         super().__init__(f"This collection cannot be searched by {leg}: {reason}")
+
+
+class RerankerMissing(EngineError):
+    """A query asks for reranking, and the engine was opened without a reranker."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This engine has no reranker. Open it with reranker=PATH (`engine serve --reranker PATH`, `engine query "
+            "--rerank N --reranker PATH`): a cross-encoder, or a Qwen3-Reranker; or leave rerank out."
+        )
 
 
 class FingerprintMismatch(EngineError):

@@ -1,8 +1,9 @@
 """How do the exact scores of several legs become one?
 
-    convex   sum of weight * score / scale. The cosine's scale is 1. BM25's is what one term of the rarest kind could reach,
-             (k1 + 1) * ln(1 + n_passages), so it counts how many such terms a passage matches, and a query of common words
-             leaves the decision to the dense leg; for very long queries it is capped by the length of the weight vector.
+    convex   sum of weight * score / scale. The scale of a cosine, and of a mean of tokens' cosines, is 1. BM25's is what one
+             term of the rarest kind could reach, (k1 + 1) * ln(1 + n_passages), so it counts how many such terms a passage
+             matches, and a query of common words leaves the decision to the dense leg; for very long queries it is capped by
+             the length of the weight vector.
              A learned sparse score's scale is the query's norm times the passages' mean norm: a cosine in which long
              passages do not lose what they say more.
              The result is absolute: the same for any limit, page, segment layout or candidate set, so thresholds mean
@@ -30,14 +31,16 @@ BM25_SATURATION = Bm25().saturation_limit
 TINY = 1e-9  # keeps a scale above zero in an empty collection
 # Relative to a dense weight of 1, for collections that could not be calibrated: the middle of a plateau from 0.30 to 0.44.
 DEFAULT_LEXICAL_WEIGHT = 0.4
+# Of the token vectors' mean cosine, relative to a dense weight of 1.
+DEFAULT_MULTI_WEIGHT = 1.0
 # A query whose weight vector is longer than this many of the rarest terms is a long one.
 LONG_QUERY = 3.0
 
 
 def default_weights(bm25: float = DEFAULT_LEXICAL_WEIGHT) -> dict[str, float]:
     """Weights by leg that sum to 1 over dense and BM25; ``bm25`` is relative to a dense weight of 1."""
-    total = 1.0 + bm25
-    return {"dense": 1.0 / total, "sparse": DEFAULT_LEXICAL_WEIGHT / total, "bm25": bm25 / total}
+    relative = {"dense": 1.0, "sparse": DEFAULT_LEXICAL_WEIGHT, "bm25": bm25, "multi": DEFAULT_MULTI_WEIGHT}
+    return {leg: weight / (1.0 + bm25) for leg, weight in relative.items()}
 
 
 def bm25_scale(weights: np.ndarray, n_passages: int) -> float:
@@ -67,7 +70,7 @@ def ranks(scores: np.ndarray, legs: Sequence[Leg]) -> np.ndarray:
     for column, leg in enumerate(legs):
         order = np.argsort(-scores[:, column], kind="stable")
         result[order, column] = np.arange(1, len(order) + 1)
-        if leg != "dense":
+        if leg not in ("dense", "multi"):
             result[scores[:, column] <= 0, column] = 0
     return result
 

@@ -276,10 +276,17 @@ def _open_target(source: Collection, folder: Path, model: Model) -> Collection:
 
 
 def _successor(old: CollectionSchema, model: Model) -> CollectionSchema:
-    """The schema with another model. A learned sparse leg comes with a model that has one, unless it was declined."""
+    """The schema with another model.
+
+    A learned sparse leg comes with a model that has one, unless it was declined; token vectors are kept on if the model
+    gives them.
+    """
     declined = old.fingerprint is not None and old.fingerprint.get("sparse") != "none" and not old.sparse
     sparse = False if declined else None
-    new = model_schema(model, name=old.name, sparse=sparse, language=old.language, dense_kind=old.dense_kind)
+    multi = old.multi_dim > 0 and model.embedder().multi_dim > 0
+    new = model_schema(
+        model, name=old.name, sparse=sparse, multi=multi, language=old.language, dense_kind=old.dense_kind
+    )
     weights = {leg: weight for leg, weight in old.weights.items() if leg in new.legs}
     return msgspec.structs.replace(new, weights=weights if any(weights.values()) else {}, created=old.created)
 

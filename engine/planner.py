@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.schema import CollectionSchema
 from engine.values import FusionMethod, Leg, Query
@@ -20,11 +20,13 @@ EXACT_ABOVE = 0.995
 class Plan:
     """What the searcher will do.
 
-    legs: the legs to search, in the order of `values.LEGS`. depth: passages to take from each. exact: scan every vector.
-    want: documents to rank (offset + limit). weights: by leg, for the fusion.
+    legs: the legs that rank, in the order of `values.LEGS`. sources: the legs that find candidates; token vectors only rank.
+    depth: passages to take from each source. exact: scan every vector. want: documents to rank: offset + limit, or as many as
+    are reranked. weights: by leg, for the fusion.
     """
 
     legs: tuple[Leg, ...]
+    sources: tuple[Leg, ...]
     depth: Mapping[str, int]
     exact: bool
     want: int
@@ -34,8 +36,7 @@ class Plan:
 
     def deeper(self) -> Plan:
         """The same plan with twice the depth, for when too few documents were found."""
-        depth = {leg: 2 * n for leg, n in self.depth.items()}
-        return Plan(self.legs, depth, self.exact, self.want, self.fusion, self.weights, self.recall_target)
+        return replace(self, depth={leg: 2 * n for leg, n in self.depth.items()})
 
     def describe(self) -> dict[str, object]:
         """The plan as plain data, for the response."""
@@ -61,10 +62,11 @@ def plan(
         default_weights: leg → weight, of the collection; those of its schema and of the request win over them.
     """
     legs = tuple(leg for leg in available if query.mode in ("hybrid", leg))
-    want = query.offset + query.limit
+    sources = tuple(leg for leg in available if leg != "multi" and query.mode in ("hybrid", "multi", leg))
+    want = max(query.offset + query.limit, query.rerank or 0)
     target = query.recall_target if query.recall_target is not None else DEFAULT_RECALL_TARGET
     asked = query.depth or {}
-    depth: dict[str, int] = {leg: asked.get(leg, max(MIN_DEPTH, PASSAGES_PER_DOCUMENT * want)) for leg in legs}
+    depth: dict[str, int] = {leg: asked.get(leg, max(MIN_DEPTH, PASSAGES_PER_DOCUMENT * want)) for leg in sources}
     if "dense" in depth and "dense" not in asked and target > DEFAULT_RECALL_TARGET:
         depth["dense"] *= 2
     weights = dict(default_weights)
@@ -72,6 +74,7 @@ def plan(
     weights.update(query.weights or {})
     return Plan(
         legs=legs,
+        sources=sources,
         depth=depth,
         exact=query.exact or target > EXACT_ABOVE,
         want=want,

@@ -21,9 +21,10 @@ from engine.schema import CollectionSchema
 from engine.storage.kv import Store
 from engine.storage.records import KEY_BYTES, DocumentRecord, PassageBlock
 from engine.storage.store import find, read_block, read_document
-from engine.validation import check_sparse
+from engine.validation import brings_vectors, check_document_tokens, check_sparse
 from engine.values import Acknowledgement, Coverage, Document
 from index.analyzer import Analyzer
+from index.multi import TokenRows
 from index.sparse_rows import SparseRows
 
 _NO_KEY = bytes(KEY_BYTES)
@@ -75,7 +76,10 @@ class Batch:
     @property
     def size_bytes(self) -> int:
         """About how much memory the batch holds."""
-        rows = 0 if self.block is None else self.block.dense.nbytes + 12 * len(self.block.terms.terms)
+        rows = 0
+        if self.block is not None:
+            multi = 0 if self.block.multi is None else self.block.multi.nbytes
+            rows = self.block.dense.nbytes + 12 * len(self.block.terms.terms) + multi
         return rows + sum(len(prepared.document.text) for prepared in self.documents)
 
 
@@ -87,6 +91,7 @@ class _Rows:
     keys: Sequence[bytes]
     dense: Sequence[np.ndarray]
     sparse: Sequence[tuple[np.ndarray, np.ndarray]]
+    multi: Sequence[np.ndarray]
     tokens: Coverage
 
 
@@ -116,7 +121,7 @@ class Preparer:
         changed = [documents[place] for place in places]
         rows = self._rows(changed, [known.get(place, {}) for place in places])
         prepared = tuple(
-            PreparedDocument(document, hashes[place], part.tokens, _brings_vectors(document))
+            PreparedDocument(document, hashes[place], part.tokens, brings_vectors(document))
             for place, document, part in zip(places, changed, rows, strict=True)
         )
         indptr = np.concatenate([[0], np.cumsum([len(part.spans) for part in rows])]).astype(np.int64)
@@ -143,7 +148,7 @@ class Preparer:
         return answered, known
 
     def _rows(self, documents: list[Document], known: list[dict[bytes, PassageVectors]]) -> list[_Rows]:
-        to_embed = [place for place, document in enumerate(documents) if not _brings_vectors(document)]
+        to_embed = [place for place, document in enumerate(documents) if not brings_vectors(document)]
         embedded: dict[int, EmbeddedDocument] = {}
         if self._embed is not None and to_embed:
             inputs = [
@@ -157,13 +162,16 @@ class Preparer:
         ]
 
     def _own_rows(self, document: Document) -> _Rows:
-        if not _brings_vectors(document):
+        if not brings_vectors(document):
             spans = split_text(document.text, hard_boundaries=document.boundaries) or [(0, len(document.text))]
-            return _Rows(spans, [_NO_KEY] * len(spans), (), (), _NOT_READ)
+            return _Rows(spans, [_NO_KEY] * len(spans), (), (), (), _NOT_READ)
         # Tuples, and shared ones: a list more for each of millions of documents is work for the garbage collector.
         dense = () if document.vector is None else (np.asarray(document.vector, np.float32),)
         sparse = () if document.sparse is None else (check_sparse(document.sparse),)
-        return _Rows(((0, len(document.text)),), (_NO_KEY,), dense, sparse, _NOT_READ)
+        multi: tuple[np.ndarray, ...] = ()
+        if document.multi is not None:
+            multi = (check_document_tokens(document.multi, self._schema.multi_dim),)
+        return _Rows(((0, len(document.text)),), (_NO_KEY,), dense, sparse, multi, _NOT_READ)
 
     def _block(self, documents: list[Document], rows: list[_Rows]) -> PassageBlock:
         spans = np.array([span for part in rows for span in part.spans], np.uint32).reshape(-1, 2)
@@ -181,7 +189,11 @@ class Preparer:
             dense,
             self._analyzer.count(texts),
             SparseRows.from_rows(pair for part in rows for pair in part.sparse) if self._schema.sparse else None,
+            self._token_rows(rows) if self._schema.multi_dim else None,
         )
+
+    def _token_rows(self, rows: list[_Rows]) -> TokenRows:
+        return TokenRows.from_vectors([vectors for part in rows for vectors in part.multi], self._schema.multi_dim)
 
 
 def content_hash(document: Document) -> bytes:
@@ -189,6 +201,8 @@ def content_hash(document: Document) -> bytes:
     own = None if document.vector is None else np.asarray(document.vector, np.float32).tobytes()
     sparse = None if document.sparse is None else sorted(document.sparse.items())
     parts = [document.title, document.text, own, sparse, list(document.boundaries)]
+    if document.multi is not None:
+        parts.append(np.asarray(document.multi, np.float32).tobytes())
     return xxhash.xxh3_128_digest(msgspec.msgpack.encode(parts)) + metadata_hash(document.metadata)
 
 
@@ -203,10 +217,6 @@ def _unit_rows(vectors: np.ndarray) -> np.ndarray:
     return (vectors / norms[:, None]).astype(np.float16)
 
 
-def _brings_vectors(document: Document) -> bool:
-    return document.vector is not None or document.sparse is not None
-
-
 def _vectors_by_key(block: PassageBlock) -> dict[bytes, PassageVectors]:
     vectors = {}
     for place in range(block.n_passages):
@@ -214,7 +224,8 @@ def _vectors_by_key(block: PassageBlock) -> dict[bytes, PassageVectors]:
         if block.sparse is not None:
             ids, weights = block.sparse.row(place)
             sparse = SparseVector(ids.astype(np.uint32), weights)
-        vectors[block.keys[place].tobytes()] = PassageVectors(block.dense[place], sparse)
+        multi = None if block.multi is None else block.multi.row(place)
+        vectors[block.keys[place].tobytes()] = PassageVectors(block.dense[place], sparse, multi)
     return vectors
 
 
@@ -229,5 +240,6 @@ def _embedded_rows(embedded: EmbeddedDocument) -> _Rows:
             for passage in passages
             if (sparse := passage.vectors.sparse) is not None
         ],
+        [multi for passage in passages if (multi := passage.vectors.multi) is not None],
         Coverage(embedded.read, embedded.embedded, embedded.dropped, embedded.reused),
     )

@@ -25,7 +25,7 @@ class EncodedQuery:
 
     dense: float32[dim], unit length. sparse: learned weights, with their terms as text in ``sparse_terms``. terms: the
     analysed BM25 terms as text, in hash order, with their 64-bit ``hashes`` (uint64[m] ascending) and ``counts``
-    (float32[m]) in the query.
+    (float32[m]) in the query. multi: float32[n, multi_dim], a vector a token, whose lengths sum to 1.
     """
 
     dense: np.ndarray | None
@@ -34,6 +34,7 @@ class EncodedQuery:
     terms: tuple[str, ...]
     hashes: np.ndarray
     counts: np.ndarray
+    multi: np.ndarray | None = None
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -45,6 +46,8 @@ class EncodedQuery:
             present.append("sparse")
         if len(self.hashes):
             present.append("bm25")
+        if self.multi is not None:
+            present.append("multi")
         return tuple(present)
 
 
@@ -102,7 +105,25 @@ class LexicalQuery:
         return index
 
 
-LegQueries = dict[Leg, DenseQuery | LexicalQuery]
+@dataclass(frozen=True, slots=True)
+class MultiQuery:
+    """A query in the multi-vector leg, which ranks what other legs find: float32[n, multi_dim], lengths summing to 1.
+
+    A score is the mean over the query's tokens, weighted by their lengths, of their greatest cosine with a token of the
+    passage: at most 1, and fused as it is.
+    """
+
+    vectors: np.ndarray
+    scale: float = 1.0
+
+    def score(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
+        """float32[m]: the exact score, on the stored vectors, of each row (int64[m])."""
+        assert segment.multi is not None
+        return segment.multi.score(self.vectors, rows)
+
+
+FindingQuery = DenseQuery | LexicalQuery
+LegQueries = dict[Leg, FindingQuery | MultiQuery]
 
 
 def weigh(query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...]) -> LegQueries:
@@ -114,6 +135,9 @@ def weigh(query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...]) -> Leg
             weighed[leg] = DenseQuery(query.dense)
         elif leg == "bm25":
             weighed[leg] = _bm25_query(query, snapshot)
+        elif leg == "multi":
+            assert query.multi is not None
+            weighed[leg] = MultiQuery(query.multi)
         else:
             assert query.sparse is not None
             scale = sparse_scale(query.sparse.weights, snapshot.mean_sparse_norm)
@@ -146,13 +170,16 @@ class Candidates:
     scores: np.ndarray
 
 
-def rescore(snapshot: Snapshot, queries: LegQueries, found: list[np.ndarray]) -> Candidates:
+def rescore(
+    snapshot: Snapshot, queries: LegQueries, found: list[np.ndarray], known: Candidates | None = None
+) -> Candidates:
     """The exact scores of candidate passages in all legs.
 
     Args:
         snapshot: where they are.
         queries: weighed against this snapshot, at least one.
         found: int64 rows of each segment, in any order, possibly repeated.
+        known: scores of some of these rows by the same queries, which are not computed again.
     """
     legs = tuple(queries)
     # An empty part keeps the concatenation below defined when nothing was found.
@@ -167,7 +194,22 @@ def rescore(snapshot: Snapshot, queries: LegQueries, found: list[np.ndarray]) ->
         segments.append(np.full(len(unique), position, np.int32))
         rows.append(unique)
         docs.append(segment.row_docs[unique].astype(np.int64))
-        scores.append(np.stack([query.score(segment, unique) for query in queries.values()], axis=1))
+        scores.append(_scores(segment, queries, unique, position, known))
     return Candidates(
         legs, np.concatenate(segments), np.concatenate(rows), np.concatenate(docs), np.concatenate(scores)
     )
+
+
+def _scores(
+    segment: Segment, queries: LegQueries, rows: np.ndarray, position: int, known: Candidates | None
+) -> np.ndarray:
+    """float32[m, n_legs] of ``rows`` (ascending), those of ``known`` copied."""
+    fresh = np.ones(len(rows), bool)
+    scores = np.empty((len(rows), len(queries)), np.float32)
+    if known is not None:
+        here = known.segments == position
+        fresh = ~np.isin(rows, known.rows[here])
+        scores[~fresh] = known.scores[here][np.isin(known.rows[here], rows)]
+    for column, query in enumerate(queries.values()):
+        scores[fresh, column] = query.score(segment, rows[fresh])
+    return scores

@@ -25,9 +25,9 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
 
     dim: width of the dense vectors, 0 for a collection without a dense leg. coarse_dim: width of the prefix that graphs and
     scans use. rotate: whether the prefix is taken after a PCA rotation, because the model was not trained for Matryoshka.
-    sparse: whether passages have learned sparse vectors. model and fingerprint: what made the vectors; None when callers
-    bring their own. language: the Snowball language of the text analyser. weights: default fusion weights by leg; empty:
-    the engine's. created: ISO 8601, UTC.
+    sparse: whether passages have learned sparse vectors. multi_dim: width of the token vectors, 0 for none. model and
+    fingerprint: what made the vectors; None when callers bring their own. language: the Snowball language of the text
+    analyser. weights: default fusion weights by leg; empty: the engine's. created: ISO 8601, UTC.
     """
 
     format: int = SCHEMA_FORMAT
@@ -36,6 +36,7 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     coarse_dim: int
     rotate: bool
     sparse: bool
+    multi_dim: int = 0
     model: str | None
     fingerprint: dict[str, str] | None
     language: str
@@ -47,7 +48,7 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def legs(self) -> tuple[Leg, ...]:
         """The legs that this collection can be searched by, in the order of `values.LEGS`."""
-        present = {"dense": self.dim > 0, "sparse": self.sparse, "bm25": True}
+        present = {"dense": self.dim > 0, "sparse": self.sparse, "bm25": True, "multi": self.multi_dim > 0}
         return tuple(leg for leg in LEGS if present[leg])
 
     def to_json(self) -> bytes:
@@ -98,14 +99,14 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_dim(dim: int) -> int:
+def check_dim(dim: int, field: str = "dim") -> int:
     """A usable vector width.
 
     Raises:
         InvalidArgument: it is not in 1..MAX_DIM.
     """
     if isinstance(dim, bool) or not isinstance(dim, int) or not 1 <= dim <= MAX_DIM:
-        raise InvalidArgument("dim", f"must be between 1 and {MAX_DIM:,}, got {dim!r}")
+        raise InvalidArgument(field, f"must be between 1 and {MAX_DIM:,}, got {dim!r}")
     return dim
 
 

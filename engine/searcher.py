@@ -1,7 +1,7 @@
 """How is a query answered on one snapshot?
 
     search each leg in each segment → union of candidates → exact scores in all legs → fuse → group by document →
-    complete the documents' passages → rank → fetch text and metadata → explain
+    complete the documents' passages → rank → rerank, if asked → fetch text and metadata → explain
 
 Every step is a call into a module of that name; this one only joins them and takes the time.
 """
@@ -20,7 +20,8 @@ from engine.filters import Filter
 from engine.fusion import fuse, ranks
 from engine.grouping import BLEND, Groups, group
 from engine.planner import Plan
-from engine.rescoring import Candidates, EncodedQuery, LexicalQuery, rescore, weigh
+from engine.reranking import Rerank
+from engine.rescoring import Candidates, EncodedQuery, LexicalQuery, MultiQuery, rescore, weigh
 from engine.snapshot import LiveSegment, Snapshot
 from engine.storage.kv import Store, Transaction
 from engine.storage.store import read_document, read_text
@@ -59,33 +60,44 @@ class _Ranking:
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """One document in its final place: its group, its version and its record's id."""
+    """One document in its place: its group, its version and its record's id; ``fused`` is its score before reranking."""
 
     group: int
     doc_no: int
     doc_id: str
     score: float
+    fused: float | None = None
 
 
 class Search:
-    """One query on one snapshot."""
+    """One query on one snapshot.
+
+    Attributes:
+        reranked: what the reranker did, for the plan; empty before it ran.
+    """
 
     def __init__(self, snapshot: Snapshot, query: Query, encoded: EncodedQuery, plan: Plan, watch: Stopwatch) -> None:
         self.snapshot = snapshot
         self.query = query
         self.plan = plan
         self.watch = watch
-        self.legs = weigh(encoded, snapshot, plan.legs)
+        self.queries = weigh(encoded, snapshot, tuple(dict.fromkeys((*plan.sources, *plan.legs))))
+        self.legs = {leg: self.queries[leg] for leg in plan.legs}
         self.allowed: list[np.ndarray | None] = []
+        self.reranked: dict[str, object] = {}
 
-    def run(self, store: Store) -> list[Hit]:
+    def run(self, store: Store, rerank: Rerank) -> list[Hit]:
         """The hits, best first; ties by ``doc_id``."""
         with self.watch.stage("filter"):
             self.allowed = self._allowed_rows()
         ranking = self._ranking()
         with self.watch.stage("fetch"), store.read() as transaction:
             ranked = self._order(ranking.groups, transaction)
-            return [self._hit(ranking, place, transaction) for place in ranked]
+        if self.query.rerank is not None:
+            ranked = self._rerank(ranking, ranked, store, rerank)
+        page = ranked[self.query.offset : self.query.offset + self.query.limit]
+        with self.watch.stage("fetch"), store.read() as transaction:
+            return [self._hit(ranking, place, transaction) for place in page]
 
     def _allowed_rows(self) -> list[np.ndarray | None]:
         """For each segment bool[n_rows] of rows that may be found, None for all."""
@@ -114,8 +126,9 @@ class Search:
         """Rows of each segment that are among the best ``depth`` of some leg, and whether no leg has more to give."""
         found: list[list[np.ndarray]] = [[] for _ in self.snapshot.segments]
         exhausted = True
-        for leg, query in self.legs.items():
-            depth = plan.depth[leg]
+        for leg in plan.sources:
+            query, depth = self.queries[leg], plan.depth[leg]
+            assert not isinstance(query, MultiQuery), "token vectors find nothing by themselves"
             hits = [
                 query.search(live.segment, depth, allow, exact=plan.exact)
                 for live, allow in zip(self.snapshot.segments, self.allowed, strict=True)
@@ -130,10 +143,10 @@ class Search:
                 rows.append(h.rows[h.scores >= cut])
         return [np.concatenate(rows) if rows else np.empty(0, np.int64) for rows in found], exhausted
 
-    def _rank(self, found: list[np.ndarray]) -> _Ranking:
+    def _rank(self, found: list[np.ndarray], known: Candidates | None = None) -> _Ranking:
         legs = self.plan.legs
         with self.watch.stage("rescore"):
-            candidates = rescore(self.snapshot, self.legs, found)
+            candidates = rescore(self.snapshot, self.legs, found, known)
         with self.watch.stage("fuse"):
             scales = {leg: query.scale for leg, query in self.legs.items()}
             fused = fuse(candidates.scores, legs, self.plan.fusion, self.plan.weights, scales)
@@ -167,10 +180,10 @@ class Search:
             return ranking
         for position, rows in enumerate(found):
             rows.append(ranking.candidates.rows[ranking.candidates.segments == position])
-        return self._rank([np.concatenate(rows) for rows in found])
+        return self._rank([np.concatenate(rows) for rows in found], ranking.candidates)
 
     def _order(self, groups: Groups, transaction: Transaction) -> list[_Ranked]:
-        """The documents of the asked page, by score descending, then ``doc_id``."""
+        """The best ``plan.want`` documents, by score descending, then ``doc_id``."""
         scores = groups.scores
         threshold = self.query.score_threshold
         order = np.argsort(-scores, kind="stable")
@@ -185,7 +198,25 @@ class Search:
             doc_no = int(segment.doc_nos[groups.docs[place]])
             ranked.append(_Ranked(place, doc_no, read_document(transaction, doc_no).doc_id, float(scores[place])))
         ranked.sort(key=lambda entry: (-entry.score, entry.doc_id))
-        return ranked[self.query.offset : self.plan.want]
+        return ranked[: self.plan.want]
+
+    def _rerank(self, ranking: _Ranking, ranked: list[_Ranked], store: Store, rerank: Rerank) -> list[_Ranked]:
+        """The first documents by the reranker's score of their best passage, then the others as they were."""
+        first = ranked[: self.query.rerank]
+        with self.watch.stage("rerank"):
+            with store.read() as transaction:  # closed again before the model runs: it pins pages
+                texts = [self._best_text(ranking, place, transaction) for place in first]
+            scores, self.reranked = rerank(self.query.text or "", texts)
+        scored = [
+            replace(place, score=score, fused=place.score) for place, score in zip(first, scores.tolist(), strict=True)
+        ]
+        return sorted(scored, key=lambda entry: (-entry.score, entry.doc_id)) + ranked[len(first) :]
+
+    def _best_text(self, ranking: _Ranking, place: _Ranked, transaction: Transaction) -> str:
+        """The title and the best passage of a document."""
+        best = int(ranking.groups.members(place.group)[0])
+        passage = self._passage(ranking, best, read_text(transaction, place.doc_no)).text
+        return f"{read_document(transaction, place.doc_no).title} {passage}".strip()
 
     def _hit(self, ranking: _Ranking, place: _Ranked, transaction: Transaction) -> Hit:
         record = read_document(transaction, place.doc_no)
@@ -201,7 +232,7 @@ class Search:
             title=record.title,
             metadata=record.metadata,
             passages=passages,
-            score_detail=self._detail(ranking, int(members[0]), record.title, text),
+            score_detail=self._detail(ranking, place, record.title, text),
         )
 
     def _passage(self, ranking: _Ranking, member: int, text: str) -> PassageHit:
@@ -210,16 +241,20 @@ class Search:
         start, end = int(segment.starts[row]), int(segment.ends[row])
         return PassageHit(text[start:end], start, end, float(ranking.fused[member]))
 
-    def _detail(self, ranking: _Ranking, member: int, title: str, text: str) -> ScoreDetail:
+    def _detail(self, ranking: _Ranking, place: _Ranked, title: str, text: str) -> ScoreDetail:
         legs = self.plan.legs
+        member = int(ranking.groups.members(place.group)[0])
         scores = dict(zip(legs, ranking.candidates.scores[member].tolist(), strict=True))
         return ScoreDetail(
             dense=scores.get("dense"),
             sparse=scores.get("sparse"),
             bm25=scores.get("bm25"),
+            multi=scores.get("multi"),
             ranks={leg: rank for leg, rank in zip(legs, ranking.ranks[member].tolist(), strict=True) if rank},
             weights=self.plan.weights,
             terms=self._terms(ranking, member, title, text) if self.query.explain else (),
+            rerank=None if place.fused is None else place.score,
+            fused=place.fused,
         )
 
     def _terms(self, ranking: _Ranking, member: int, title: str, text: str) -> tuple[TermContribution, ...]:

@@ -6,7 +6,7 @@ the same thing in a folder, memory-mapped. All of it is derived from the store a
 
     documents.npz   doc_nos uint64[n_docs] ascending, indptr int64[n_docs+1] (rows of each), starts, ends uint32[n_rows]
     columns.msgpack metadata columns (engine.columns)
-    dense/ bm25/ sparse/   one folder a leg (index.dense, index.sparse)
+    dense/ bm25/ sparse/ multi/   one folder a leg (index.dense, index.sparse, index.multi)
     manifest.json   size and hash of every file above (engine.storage.durable)
 
 A document's rows are consecutive and in text order. ``row`` is a passage's position in its segment.
@@ -28,8 +28,8 @@ from engine.storage.records import PassageBlock
 from index.bm25 import Bm25
 from index.dense import DenseIndex
 from index.errors import SearchIndexError
+from index.multi import MultiIndex
 from index.sparse import SparseIndex
-from index.sparse_rows import SparseRows
 
 # A scan of 200,000 int8 prefixes takes 1 to 4 ms and is built in a second, a graph of them takes minutes to build and
 # 0.6 ms to search at lower recall (docs/adr/0007): a graph pays for itself only in large segments.
@@ -47,7 +47,7 @@ class Segment:
         doc_indptr: int64[n_docs + 1]: document i has the rows doc_indptr[i] to doc_indptr[i + 1].
         row_docs: int32[n_rows]: the document of each row.
         starts, ends: uint32[n_rows]: the passage's characters in the document's text.
-        dense, bm25, sparse: the legs; None where the collection has no such leg.
+        dense, bm25, sparse, multi: the legs; None where the collection has no such leg.
         columns: metadata by document.
     """
 
@@ -60,6 +60,7 @@ class Segment:
     dense: DenseIndex | None
     bm25: SparseIndex
     sparse: SparseIndex | None
+    multi: MultiIndex | None
     columns: Columns
 
     @property
@@ -109,7 +110,7 @@ class Segment:
         # Segments cover interleaved ranges after merges; rows must follow doc_nos, which are searched by bisection.
         order = np.argsort(doc_nos, kind="stable")
         if not np.array_equal(order, np.arange(len(order))):
-            block = _taken(block, _rows_in_order(lengths, order))
+            block = block.take(_rows_in_order(lengths, order))
         positions = np.empty(len(order), np.int64)
         positions[order] = np.arange(len(order))
         columns = Columns.concat(_renamed(parts, positions), len(order))
@@ -128,7 +129,8 @@ class Segment:
         arrays = {"doc_nos": self.doc_nos, "indptr": self.doc_indptr, "starts": self.starts, "ends": self.ends}
         np.savez(folder / "documents.npz", **arrays)  # type: ignore[arg-type]
         self.columns.save(folder / "columns.msgpack")
-        for leg, part in (("dense", self.dense), ("bm25", self.bm25), ("sparse", self.sparse)):
+        legs = {"dense": self.dense, "bm25": self.bm25, "sparse": self.sparse, "multi": self.multi}
+        for leg, part in legs.items():
             if part is not None:
                 (folder / leg).mkdir()
                 part.save(folder / leg)
@@ -161,6 +163,7 @@ class Segment:
             DenseIndex.load(folder / "dense") if schema.dim else None,
             SparseIndex.load(folder / "bm25"),
             SparseIndex.load(folder / "sparse") if schema.sparse else None,
+            MultiIndex.load(folder / "multi") if schema.multi_dim else None,
             Columns.load(folder / "columns.msgpack"),
         )
 
@@ -187,6 +190,7 @@ def _assembled(
         _dense(schema, block.dense, graph) if schema.dim else None,
         SparseIndex.build(block.terms, bm25=BM25, avg_len=avg_len),
         None if block.sparse is None else SparseIndex.build(block.sparse),
+        None if block.multi is None else MultiIndex(block.multi),
         columns,
     )
 
@@ -213,15 +217,9 @@ def _kept(segment: Segment, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray, P
     keys = np.empty((n, 0), np.uint8)
     dense = np.empty((n, 0), np.float16) if segment.dense is None else segment.dense.vectors
     sparse = None if segment.sparse is None else segment.sparse.rows()
-    block = PassageBlock(segment.starts, segment.ends, keys, dense, segment.bm25.rows(), sparse)
-    return segment.doc_nos[keep], np.diff(segment.doc_indptr)[keep], block if len(rows) == n else _taken(block, rows)
-
-
-def _taken(block: PassageBlock, rows: np.ndarray) -> PassageBlock:
-    taken: SparseRows | None = None if block.sparse is None else block.sparse.take(rows)
-    return PassageBlock(
-        block.starts[rows], block.ends[rows], block.keys[rows], block.dense[rows], block.terms.take(rows), taken
-    )
+    multi = None if segment.multi is None else segment.multi.rows()
+    block = PassageBlock(segment.starts, segment.ends, keys, dense, segment.bm25.rows(), sparse, multi)
+    return segment.doc_nos[keep], np.diff(segment.doc_indptr)[keep], block if len(rows) == n else block.take(rows)
 
 
 def _rows_in_order(lengths: np.ndarray, order: np.ndarray) -> np.ndarray:

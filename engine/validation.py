@@ -23,9 +23,12 @@ MAX_TEXT_BYTES = 1 << 26
 MAX_METADATA_BYTES = 1 << 16
 MAX_QUERY_BYTES = 1 << 16
 MAX_SPARSE_TERMS = 4096
+MAX_MULTI_TOKENS = 8192
+MAX_QUERY_MULTI_TOKENS = 1024
 MAX_LIMIT = 1_000
 MAX_WINDOW = 10_000
 MAX_DEPTH = 100_000
+MAX_RERANK = 1_000
 
 _FIELDS = {field.name for field in dataclasses.fields(Document)}
 
@@ -63,11 +66,16 @@ def check_document(document: Document, schema: CollectionSchema) -> None:
     except InvalidArgument as error:
         raise InvalidDocument(f"{_shown(document.doc_id)}.{error.field}", error.problem) from error
     has_text = bool(document.text.strip() or document.title.strip())
-    has_vectors = document.vector is not None or document.sparse is not None
+    has_vectors = brings_vectors(document)
     if not has_text and not has_vectors:
         raise InvalidDocument(f"{_shown(document.doc_id)}.text", "is empty, and there is no title and no vector")
     if has_vectors or schema.model is None:
         _check_own_vectors(document, schema)
+
+
+def brings_vectors(document: Document) -> bool:
+    """Whether the document comes with vectors of the caller's own, and is not embedded."""
+    return document.vector is not None or document.sparse is not None or document.multi is not None
 
 
 def _check_boundaries(document: Document) -> None:
@@ -91,10 +99,17 @@ def _check_own_vectors(document: Document, schema: CollectionSchema) -> None:
         raise InvalidDocument(f"{where}.sparse", "is missing: the collection has a learned sparse leg")
     if not schema.sparse and document.sparse is not None:
         raise InvalidDocument(f"{where}.sparse", "the collection has no learned sparse leg")
+    if schema.multi_dim and document.multi is None:
+        hint = f"the collection keeps token vectors of {schema.multi_dim} dimensions"
+        raise InvalidDocument(f"{where}.multi", f"is missing: {hint}")
+    if not schema.multi_dim and document.multi is not None:
+        raise InvalidDocument(f"{where}.multi", "the collection keeps no token vectors; create it with multi=True")
     if document.vector is not None:
         check_vector(document.vector, schema.dim, f"{where}.vector")
     if document.sparse is not None:
         check_sparse(document.sparse, f"{where}.sparse")
+    if document.multi is not None:
+        check_document_tokens(document.multi, schema.multi_dim, f"{where}.multi")
 
 
 def _shown(doc_id: object) -> str:
@@ -194,6 +209,42 @@ def check_sparse(sparse: object, field: str = "sparse") -> tuple[np.ndarray, np.
     return ids[order], np.fromiter(sparse.values(), np.float32, len(sparse))[order]
 
 
+def check_tokens(tokens: object, dim: int, most: int, field: str = "multi") -> np.ndarray:
+    """Token vectors as float32[m, dim], 1 to ``most`` of them.
+
+    Raises:
+        DimensionMismatch: another width. InvalidArgument: not numbers, not finite, none or too many.
+    """
+    try:
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is refused below
+            array = np.asarray(tokens, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(field, f"is not a list of vectors of one width ({error})") from error
+    if array.ndim != 2 or not len(array):
+        raise InvalidArgument(field, f"must hold one vector a token, got an array of shape {array.shape}")
+    if len(array) > most:
+        raise InvalidArgument(field, f"has {len(array):,} token vectors; at most {most:,} are allowed")
+    if array.shape[1] != dim:
+        raise DimensionMismatch(dim, array.shape[1], field)
+    if not np.isfinite(array).all():
+        token, place = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise InvalidArgument(field, f"has {array[token, place]} at token {token}, position {place}")
+    return array
+
+
+def check_document_tokens(tokens: object, dim: int, field: str = "multi") -> np.ndarray:
+    """The token vectors of a document as unit-length float32[m, dim].
+
+    Raises:
+        InvalidArgument: see `check_tokens`; or a vector is all zero.
+    """
+    wide = check_tokens(tokens, dim, MAX_MULTI_TOKENS, field).astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1)
+    if norms.min() < 1e-12:
+        raise InvalidArgument(field, f"is all zero at token {int(norms.argmin())}; a direction is needed")
+    return (wide / norms[:, None]).astype(np.float32)
+
+
 def check_query(query: Query, schema: CollectionSchema) -> None:
     """Refuse a query that cannot be run on a collection of this schema.
 
@@ -207,6 +258,10 @@ def check_query(query: Query, schema: CollectionSchema) -> None:
             _check_param(name, value)
         if query.text is not None:
             _check_text("text", query.text, MAX_QUERY_BYTES)
+        if query.multi is not None:
+            if not schema.multi_dim:
+                raise InvalidQuery("multi", "this collection keeps no token vectors")
+            check_tokens(query.multi, schema.multi_dim, MAX_QUERY_MULTI_TOKENS)
     except (InvalidQuery, DimensionMismatch):
         raise
     except InvalidArgument as error:
@@ -215,12 +270,17 @@ def check_query(query: Query, schema: CollectionSchema) -> None:
         raise LegMissing(query.mode, _missing_reason(query.mode, schema))
     has_text = query.text is not None and bool(query.text.strip())
     if not has_text and query.vector is None and query.sparse is None:
-        raise InvalidQuery("text", "is empty, and neither vector nor sparse is given")
+        hint = " to find what multi then ranks" if query.multi is not None else ""
+        raise InvalidQuery("text", f"is empty, and neither vector nor sparse is given{hint}")
+    if query.rerank is not None and not has_text:
+        raise InvalidQuery("text", "is empty: a reranker reads the query's text")
 
 
 def _missing_reason(leg: str, schema: CollectionSchema) -> str:
     if leg == "dense":
         return "it was created without dense vectors."
+    if leg == "multi":
+        return "it keeps no token vectors. Create one with multi=True (`engine index --multi`)."
     model = f"the model {schema.model!r}" if schema.model else "its schema"
     return f"{model} has no learned sparse head. Use hybrid, dense or bm25, or a collection made with a SPLADE model."
 
@@ -245,8 +305,11 @@ def _check_options(query: Query, schema: CollectionSchema) -> None:
     if query.weights is not None:
         check_weights(query.weights, schema.legs)
     for leg, depth in (query.depth or {}).items():
-        if leg not in schema.legs:
-            raise InvalidQuery("depth", f"there is no leg {leg!r} here; the legs are {', '.join(schema.legs)}")
+        finding = [name for name in schema.legs if name != "multi"]  # which only ranks what the others find
+        if leg not in finding:
+            raise InvalidQuery(
+                "depth", f"no leg {leg!r} finds passages here; the legs that do are {', '.join(finding)}"
+            )
         if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= MAX_DEPTH:
             raise InvalidQuery("depth", f"{leg} must be between 1 and {MAX_DEPTH:,}, got {depth!r}")
     target = query.recall_target
@@ -255,6 +318,9 @@ def _check_options(query: Query, schema: CollectionSchema) -> None:
     threshold = query.score_threshold
     if threshold is not None and (not isinstance(threshold, int | float) or not math.isfinite(threshold)):
         raise InvalidQuery("score_threshold", f"must be a finite number, got {threshold!r}")
+    n = query.rerank
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_RERANK):
+        raise InvalidQuery("rerank", f"must be between 1 and {MAX_RERANK:,}, got {n!r}")
 
 
 def _check_param(name: str, value: Scalar | Sequence[Scalar]) -> None:

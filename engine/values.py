@@ -13,22 +13,22 @@ from typing import Literal
 
 Scalar = str | int | float | bool
 Metadata = Mapping[str, "Scalar | Sequence[Scalar]"]
-Mode = Literal["hybrid", "dense", "sparse", "bm25"]
+Mode = Literal["hybrid", "dense", "sparse", "bm25", "multi"]
 FusionMethod = Literal["convex", "rrf", "dbsf"]
-Leg = Literal["dense", "sparse", "bm25"]
+Leg = Literal["dense", "sparse", "bm25", "multi"]
 
-MODES: tuple[Mode, ...] = ("hybrid", "dense", "sparse", "bm25")
+MODES: tuple[Mode, ...] = ("hybrid", "dense", "sparse", "bm25", "multi")
 FUSIONS: tuple[FusionMethod, ...] = ("convex", "rrf", "dbsf")
-LEGS: tuple[Leg, ...] = ("dense", "sparse", "bm25")
+LEGS: tuple[Leg, ...] = ("dense", "sparse", "bm25", "multi")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """One document, as the caller gives it and as ``get`` returns it.
 
-    ``vector`` (``dim`` floats) and ``sparse`` (term id → weight > 0) are the caller's own vectors: such a document is one
-    passage and is not embedded. ``boundaries`` are character offsets, ascending, at which passages should begin: headings,
-    or definitions of source code. ``get`` does not return them.
+    ``vector`` (``dim`` floats), ``sparse`` (term id → weight > 0) and ``multi`` (one vector of ``multi_dim`` floats a token)
+    are the caller's own vectors: such a document is one passage and is not embedded. ``boundaries`` are character offsets,
+    ascending, at which passages should begin: headings, or definitions of source code. ``get`` does not return them.
     """
 
     doc_id: str
@@ -37,6 +37,7 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     vector: Sequence[float] | None = None
     sparse: Mapping[int, float] | None = None
+    multi: Sequence[Sequence[float]] | None = None
     boundaries: Sequence[int] = ()
 
 
@@ -85,16 +86,21 @@ class TermContribution:
 class ScoreDetail:
     """Why a hit has its score: the exact score of every leg on the winning passage, and its rank among the candidates.
 
-    ``dense`` is the cosine, ``sparse`` the dot product of learned weights, ``bm25`` the BM25 score; None: the leg was not asked.
-    ``ranks`` maps each leg to its rank, from 1.
+    ``dense`` is the cosine, ``sparse`` the dot product of learned weights, ``bm25`` the BM25 score, ``multi`` the weighted mean
+    over the query's tokens of their greatest cosine with a token of the passage; None: the leg was not asked. ``ranks`` maps
+    each leg to its rank, from 1. ``rerank`` is the reranker's score, which is then the hit's, and ``fused`` the score that
+    the hit had before; None: the hit was not reranked.
     """
 
     dense: float | None = None
     sparse: float | None = None
     bm25: float | None = None
+    multi: float | None = None
     ranks: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     terms: Sequence[TermContribution] = ()
+    rerank: float | None = None
+    fused: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,9 @@ class Query:
         text: what to search for. Needed for BM25; embedded for the other legs unless ``vector`` / ``sparse`` are given.
         vector: ``dim`` floats; need not be normalised.
         sparse: term id → weight > 0.
-        mode: which legs to search; "hybrid" means every leg that the collection and the query have.
+        multi: one vector of ``multi_dim`` floats a token; a vector's length is its token's weight.
+        mode: which legs to search; "hybrid" means every leg that the collection and the query have. "multi" ranks what
+            the other legs find by the token vectors alone.
         limit: documents to return, at most 1,000.
         offset: documents to skip first; ``offset + limit`` is at most 10,000.
         filter: an expression over metadata, with ``$name`` for bound parameters.
@@ -148,12 +156,15 @@ class Query:
         exact: scan every vector instead of searching a graph.
         passages: passages to return with each document.
         score_threshold: drop hits whose fused score is lower.
+        rerank: let the engine's reranker score the best passage of this many of the first hits, at most 1,000, and order
+            them by that; the other hits follow as they were. None: no reranking.
         explain: return matched terms and contributions in ``score_detail``.
     """
 
     text: str | None = None
     vector: Sequence[float] | None = None
     sparse: Mapping[int, float] | None = None
+    multi: Sequence[Sequence[float]] | None = None
     mode: Mode = "hybrid"
     limit: int = 10
     offset: int = 0
@@ -166,6 +177,7 @@ class Query:
     exact: bool = False
     passages: int = 3
     score_threshold: float | None = None
+    rerank: int | None = None
     explain: bool = True
 
 
@@ -192,17 +204,22 @@ class CollectionInfo:
     documents: int
     passages: int
     sequence: int
+    multi_dim: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentStats:
-    """One segment: passages in it, deleted ones among them, its dense index kind, bytes on disk (0: in memory)."""
+    """One segment: passages in it, deleted ones among them, its dense index kind, bytes on disk (0: in memory).
+
+    ``multi_bytes`` are those of its token vectors, in memory or on disk.
+    """
 
     name: str
     passages: int
     deleted: int
     dense_kind: str
     size_bytes: int
+    multi_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +249,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What is running: version, model, device, limits."""
+    """What is running: version, model, device, limits. ``multi_dim``: width of the model's token vectors, 0 for none."""
 
     version: str
     model: str | None
@@ -241,3 +258,5 @@ class EngineInfo:
     dim: int
     has_sparse: bool
     max_passage_tokens: int
+    multi_dim: int = 0
+    reranker: str | None = None

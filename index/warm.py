@@ -11,6 +11,7 @@ import numpy as np
 from index.analyzer import Analyzer
 from index.bm25 import Bm25
 from index.dense import SMALL, DenseIndex
+from index.multi import MultiIndex, TokenRows
 from index.sparse import FEW_ALLOWED, SparseIndex
 from index.sparse_rows import SparseQuery
 
@@ -26,6 +27,8 @@ def warm_kernels() -> None:
     sparse.score(query, np.zeros(1, np.int64))
     sparse.doc_freq(query.terms, every_row)
     sparse.doc_freq(query.terms, np.arange(rows.n_rows) == 0)
+    token = np.ones((1, 8), np.float32)
+    MultiIndex(TokenRows.from_vectors([token], 8)).score(token, np.zeros(1, np.int64))
     vectors = np.eye(8, dtype=np.float16)[np.arange(SMALL) % 8]
     dense = DenseIndex.build(vectors, kind="flat", coarse_dim=4, rotate=True)
     dense.search(vectors[0].astype(np.float32), 1)

@@ -68,12 +68,21 @@ def list_command() -> None:
 @click.option(
     "--sparse/--no-sparse", default=None, help="Keep learned sparse vectors.  [default: if the model has them]"
 )
+@click.option("--multi", is_flag=True, help="Keep token vectors, which rank what the other legs find.")
+@click.option("--multi-dim", type=click.IntRange(1, 16_384), help="Width of your own token vectors, without a model.")
 @click.option("--language", default="english", show_default=True, help=f"For stemming: {LANGUAGES}.")
 @click.option("--dense-kind", type=click.Choice(("auto", "flat", "hnsw", "faiss")), default="auto", show_default=True)
 @click.option("--weights", metavar="LEG=W,...", help="Default weights of the legs, as dense=0.6,bm25=0.4.")
 @common_options
 def create_command(
-    name: str, dim: int | None, sparse: bool | None, language: str, dense_kind: str, weights: str | None
+    name: str,
+    dim: int | None,
+    sparse: bool | None,
+    multi: bool,
+    multi_dim: int | None,
+    language: str,
+    dense_kind: str,
+    weights: str | None,
 ) -> None:
     """Create an empty collection. What is chosen here holds for its life; `engine index` takes the defaults."""
     from cli.output import plain_fields, print_json, stdout_console
@@ -82,7 +91,14 @@ def create_command(
     settings = current_settings()
     with open_session(settings, create=True) as engine:
         info = engine.create_collection(
-            name, dim=dim, sparse=sparse, language=language, dense_kind=dense_kind, weights=parse_weights(weights)
+            name,
+            dim=dim,
+            sparse=sparse,
+            multi=multi,
+            multi_dim=multi_dim,
+            language=language,
+            dense_kind=dense_kind,
+            weights=parse_weights(weights),
         ).info()
     if settings.json:
         print_json(plain_fields(info))
@@ -199,7 +215,9 @@ def _segments_table(stats: CollectionStats) -> Table:
 
     tokens = stats.tokens
     coverage = f"tokens: {tokens.read:,} read, {tokens.embedded:,} embedded, {tokens.dropped:,} dropped"
-    caption = f"store {stats.store_bytes / 1e6:,.1f} MB; {coverage}"
+    multi_bytes = sum(segment.multi_bytes for segment in stats.segments)
+    multi = f"token vectors {multi_bytes / 1e6:,.1f} MB; " if stats.info.multi_dim else ""
+    caption = f"store {stats.store_bytes / 1e6:,.1f} MB; {multi}{coverage}"
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", caption=caption, caption_justify="left")
     for column in ("segment", "passages", "deleted", "dense", "size"):
         table.add_column(column, justify="left" if column in ("segment", "dense") else "right")

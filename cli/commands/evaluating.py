@@ -52,8 +52,9 @@ class Report:
 @click.option("--modes", default=DEFAULT_MODES, show_default=True, help="Modes, as MODE or MODE:FUSION, by commas.")
 @click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=100, show_default=True, help="Documents a query.")
 @click.option("--keep", is_flag=True, help="Index into --data, collection eval-DATASET, instead of a temporary folder.")
+@click.option("--multi", is_flag=True, help="Keep token vectors too, as `engine index --multi` does.")
 @common_options
-def eval_command(dataset: Path, modes: str, limit: int, keep: bool) -> None:
+def eval_command(dataset: Path, modes: str, limit: int, keep: bool, multi: bool) -> None:
     """Index a data set in BEIR layout, run its queries, and print nDCG@10, recall@100 and MRR@10 as trec_eval does.
 
     DATASET is a folder with corpus.jsonl, queries.jsonl and qrels.tsv (or qrels/test.tsv). Only queries with judgements
@@ -68,7 +69,7 @@ def eval_command(dataset: Path, modes: str, limit: int, keep: bool) -> None:
     wanted = parse_modes(modes)
     evaluation_set = read_evaluation_set(dataset)
     with _data_folder(settings, keep) as folder:
-        report = _evaluate(replace(settings, data=folder), evaluation_set, wanted, limit)
+        report = _evaluate(replace(settings, data=folder), evaluation_set, wanted, limit, multi=multi)
     if settings.json:
         print_json(report_json(report))
     else:
@@ -113,12 +114,12 @@ def _data_folder(settings: Settings, keep: bool) -> Iterator[Path]:
 
 
 def _evaluate(
-    settings: Settings, evaluation_set: EvaluationSet, wanted: Sequence[tuple[str, str]], limit: int
+    settings: Settings, evaluation_set: EvaluationSet, wanted: Sequence[tuple[str, str]], limit: int, *, multi: bool
 ) -> Report:
     from cli.session import ensure_collection, open_session
 
     with open_session(settings, create=True) as engine:
-        collection = ensure_collection(engine, collection_name(evaluation_set.name))
+        collection = ensure_collection(engine, collection_name(evaluation_set.name), multi=multi)
         started = time.perf_counter()
         n_docs = _index(collection, evaluation_set)
         indexed = time.perf_counter()

@@ -35,9 +35,16 @@ Examples:
     show_default=True,
     help="Refuse larger files, except .jsonl and .csv, which are read row by row.",
 )
+@click.option(
+    "--multi",
+    is_flag=True,
+    help="Keep token vectors too, for a new collection: better ranking, for a byte a dimension and token.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 when any file failed, not only when all did.")
 @common_options
-def index_command(paths: tuple[Path, ...], prune: bool, everything: bool, max_file_mb: float, strict: bool) -> None:
+def index_command(
+    paths: tuple[Path, ...], prune: bool, everything: bool, max_file_mb: float, multi: bool, strict: bool
+) -> None:
     """Index files and folders: .txt .md .rst .html .pdf .docx .csv .json .jsonl and source code.
 
     A document's id is its path relative to PATH (JSON Lines: its _id or id). Files that did not change are not embedded
@@ -52,7 +59,7 @@ def index_command(paths: tuple[Path, ...], prune: bool, everything: bool, max_fi
     options = ReadingOptions(max_bytes=int(max_file_mb * 1e6), everything=everything)
     tally = Tally()
     sources = find_sources(paths, frozenset([settings.data.resolve()]), options, tally)
-    interrupted = _run(settings, sources, options, tally, prune)
+    interrupted = _run(settings, sources, options, tally, prune=prune, multi=multi)
     _report(settings, tally, time.perf_counter() - started, interrupted)
     if interrupted:
         raise click.exceptions.Exit(INTERRUPTED)
@@ -60,7 +67,9 @@ def index_command(paths: tuple[Path, ...], prune: bool, everything: bool, max_fi
         raise click.exceptions.Exit(FAILED)
 
 
-def _run(settings: Settings, sources: list[Source], options: ReadingOptions, tally: Tally, prune: bool) -> bool:
+def _run(
+    settings: Settings, sources: list[Source], options: ReadingOptions, tally: Tally, *, prune: bool, multi: bool
+) -> bool:
     """Ingests and prunes; returns whether the user stopped it."""
     from cli import pruning
     from cli.ingestion import Ingestion
@@ -70,7 +79,7 @@ def _run(settings: Settings, sources: list[Source], options: ReadingOptions, tal
     with IndexProgress(tally) as progress:
         try:
             with open_session(settings, create=True) as engine:
-                collection = ensure_collection(engine, settings.collection)
+                collection = ensure_collection(engine, settings.collection, multi=multi)
                 ingestion = Ingestion(sources, options, tally)
                 ingestion.run(collection, progress.notice)
                 if prune:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.values import Query
 
 # engine.values.MODES and FUSIONS, repeated so that --help imports nothing; a test compares them.
-MODES = ("hybrid", "dense", "sparse", "bm25")
+MODES = ("hybrid", "dense", "sparse", "bm25", "multi")
 FUSIONS = ("convex", "rrf", "dbsf")
 MAX_LIMIT = 1000
 
@@ -25,6 +25,7 @@ Examples:
   engine query "error handling" --filter 'extension == ".py"'
   engine query "tax" --filter 'year >= $y and lang == $l' --param y=2020 --param l=en
   engine query "neural networks" --mode dense --json
+  engine query "who may declare war?" --rerank 50 --reranker ./bge-reranker-v2-m3
 """
 
 
@@ -51,6 +52,12 @@ Examples:
     "--recall-target", type=click.FloatRange(0, 1, min_open=True), help="Recall that the dense search should reach."
 )
 @click.option("--exact", is_flag=True, help="Scan every vector instead of searching a graph.")
+@click.option(
+    "--rerank", type=click.IntRange(1, MAX_LIMIT), metavar="N", help="Let a reranker order this many of the first hits."
+)
+@click.option(
+    "--reranker", metavar="NAME", help="The reranker: a folder or a hub id; with --server, the server's is used."
+)
 @click.option("--explain", is_flag=True, help="Show each leg's score, the matched terms, the plan and the timings.")
 @click.option("--full", is_flag=True, help="Show whole passages instead of the part that matches.")
 @common_options
@@ -67,6 +74,8 @@ def query_command(
     threshold: float | None,
     recall_target: float | None,
     exact: bool,
+    rerank: int | None,
+    reranker: str | None,
     explain: bool,
     full: bool,
 ) -> None:
@@ -91,18 +100,21 @@ def query_command(
         exact=exact,
         passages=passages,
         score_threshold=threshold,
+        rerank=rerank,
         explain=True,
     )
-    _answer(query, explain=explain, full=full)
+    if reranker is not None and rerank is None:
+        raise click.UsageError("--reranker needs --rerank N: how many of the first hits it orders.")
+    _answer(query, reranker, explain=explain, full=full)
 
 
-def _answer(query: Query, *, explain: bool, full: bool) -> None:
+def _answer(query: Query, reranker: str | None, *, explain: bool, full: bool) -> None:
     from cli.output import print_json, stdout_console
     from cli.query_view import print_result, result_json
     from cli.session import find_collection, open_session
 
     settings = current_settings()
-    with open_session(settings) as engine:
+    with open_session(settings, reranker=reranker) as engine:
         collection = find_collection(engine, settings)
         result = collection.query_batch([query])[0]
         documents = collection.info().documents if not result.hits and not settings.json else 0

@@ -55,6 +55,7 @@ PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="MODEL",
     help="Embed --collection with this model in the background; the old vectors serve until that is done.",
 )
+@click.option("--reranker", metavar="NAME", help="A cross-encoder or Qwen3-Reranker for queries that ask for one.")
 @click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info", show_default=True
 )
@@ -71,6 +72,7 @@ def serve_command(
     max_message_mb: int,
     grace_s: float,
     migrate_to: str | None,
+    reranker: str | None,
     log_level: str,
 ) -> None:
     """Serve the data folder over gRPC until Ctrl-C or SIGTERM, then finish the calls in flight and stop.
@@ -100,7 +102,7 @@ def serve_command(
     )
     announce = _announce_json if settings.json else _announce
     if migrate_to is None:
-        with open_session(settings, create=True) as engine:
+        with open_session(settings, create=True, reranker=reranker) as engine:
             serve(engine, config, on_ready=announce)
         return
     from engine.migration import migrating
@@ -110,7 +112,7 @@ def serve_command(
         raise click.UsageError("--migrate-to needs a model; there is nothing to embed with otherwise.")
     # `serve` closes the engine, which stops a migration that is not done; the next start resumes it.
     with (
-        open_data(settings, command="serve") as local,
+        open_data(settings, command="serve", reranker=reranker) as local,
         migrating(local, settings.collection, model),
     ):
         serve(local, config, on_ready=announce)

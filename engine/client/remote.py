@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from engine.api import MetadataChanges, Params
+from engine.api import CollectionApi, MetadataChanges, Params
 from engine.client.channel import Channel, Tls
 from engine.client.ingest import ingest
 from engine.errors import InvalidArgument
@@ -26,8 +26,6 @@ from engine.values import (
     Document,
     Embedding,
     EngineInfo,
-    FusionMethod,
-    Mode,
     Page,
     Query,
     QueryResult,
@@ -87,6 +85,8 @@ class RemoteEngine:
         *,
         dim: int | None = None,
         sparse: bool | None = None,
+        multi: bool = False,
+        multi_dim: int | None = None,
         language: str = "english",
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
@@ -97,6 +97,8 @@ class RemoteEngine:
                 name=name,
                 dim=dim,
                 sparse=sparse,
+                multi=multi,
+                multi_dim=multi_dim,
                 language=language,
                 dense_kind=DENSE_KIND.to_wire(dense_kind),
                 weights=None if weights is None else weights_to_wire(weights),
@@ -169,14 +171,19 @@ class RemoteEngine:
             return self._max_message_bytes
 
 
-class RemoteCollection:
+class RemoteCollection(CollectionApi):
     """A collection of a server; satisfies ``engine.api.CollectionApi``. Thread-safe."""
 
     def __init__(self, engine: RemoteEngine, name: str) -> None:
         self._engine = engine
         self._channel = engine.channel
         self._stub = engine.channel.stub
-        self.name = name
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        return self._name
 
     def upsert(self, documents: Iterable[Document | Mapping[str, object]]) -> list[Acknowledgement]:
         """Adds or replaces documents, all or none, in one message; as ``CollectionApi.upsert``.
@@ -247,45 +254,8 @@ class RemoteCollection:
         count: int = self._channel.call(self._stub.Count, request).count
         return count
 
-    def query(
-        self,
-        text: str | None = None,
-        *,
-        vector: Sequence[float] | None = None,
-        sparse: Mapping[int, float] | None = None,
-        mode: Mode = "hybrid",
-        limit: int = 10,
-        offset: int = 0,
-        filter: str | None = None,
-        params: Params | None = None,
-        fusion: FusionMethod = "convex",
-        weights: Mapping[str, float] | None = None,
-        depth: Mapping[str, int] | None = None,
-        recall_target: float | None = None,
-        exact: bool = False,
-        passages: int = 3,
-        score_threshold: float | None = None,
-        explain: bool = True,
-    ) -> QueryResult:
-        """Answers one question; the arguments are the fields of ``engine.values.Query``."""
-        query = Query(
-            text=text,
-            vector=vector,
-            sparse=sparse,
-            mode=mode,
-            limit=limit,
-            offset=offset,
-            filter=filter,
-            params=params or {},
-            fusion=fusion,
-            weights=weights,
-            depth=depth,
-            recall_target=recall_target,
-            exact=exact,
-            passages=passages,
-            score_threshold=score_threshold,
-            explain=explain,
-        )
+    def answer(self, query: Query) -> QueryResult:
+        """Answers one question; as ``CollectionApi.answer``."""
         request = pb.QueryRequest(collection=self.name, query=query_to_wire(query))
         return result_from_wire(self._channel.call(self._stub.Query, request).result)
 

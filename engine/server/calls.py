@@ -73,6 +73,8 @@ class Calls:
             request.name,
             dim=request.dim if request.HasField("dim") else None,
             sparse=request.sparse if request.HasField("sparse") else None,
+            multi=request.multi,
+            multi_dim=request.multi_dim if request.HasField("multi_dim") else None,
             language=request.language if request.HasField("language") else "english",
             dense_kind=DENSE_KIND.from_wire(request.dense_kind),
             weights=weights_from_wire(request.weights) if request.HasField("weights") else None,
@@ -154,25 +156,7 @@ class Calls:
 
     def query(self, request: pb.QueryRequest) -> pb.QueryResponse:
         """Answers Query."""
-        query = query_from_wire(request.query)
-        result = self.collection(request.collection).query(
-            query.text,
-            vector=query.vector,
-            sparse=query.sparse,
-            mode=query.mode,
-            limit=query.limit,
-            offset=query.offset,
-            filter=query.filter,
-            params=query.params,
-            fusion=query.fusion,
-            weights=query.weights,
-            depth=query.depth,
-            recall_target=query.recall_target,
-            exact=query.exact,
-            passages=query.passages,
-            score_threshold=query.score_threshold,
-            explain=query.explain,
-        )
+        result = self.collection(request.collection).answer(query_from_wire(request.query))
         return pb.QueryResponse(result=result_to_wire(result))
 
     def query_batch(self, request: pb.QueryBatchRequest) -> pb.QueryBatchResponse:

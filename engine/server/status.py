@@ -31,6 +31,7 @@ STATUS: dict[type[Exception], grpc.StatusCode] = {
     errors.DocumentNotFound: Code.NOT_FOUND,
     errors.InvalidArgument: Code.INVALID_ARGUMENT,
     errors.LegMissing: Code.FAILED_PRECONDITION,
+    errors.RerankerMissing: Code.FAILED_PRECONDITION,
     errors.FingerprintMismatch: Code.FAILED_PRECONDITION,
     errors.UnsupportedFormat: Code.FAILED_PRECONDITION,
     errors.DataFolderLocked: Code.FAILED_PRECONDITION,

@@ -11,6 +11,10 @@ older snapshot finds exactly what it ranked.
                      starts  uint32[n]   ends uint32[n]   keys 16 * n bytes   dense float16[n, dim]
                      terms   indptr uint32[n+1], uint64[nnz] hashes, float32[nnz] tf
                      sparse  indptr uint32[n+1], uint32[nnz] ids, float32[nnz] weights     (when has_sparse)
+                     multi   <II> tokens, width, indptr uint32[n+1], scales float16[tokens], codes int8[tokens, width]
+                                                                                           (in format 2 only)
+
+A block without token vectors is written in format 1, as before there were any.
 """
 
 from __future__ import annotations
@@ -24,11 +28,14 @@ import numpy as np
 
 from engine.errors import CorruptData
 from engine.values import Coverage
+from index.multi import TokenRows
 from index.sparse_rows import SparseRows
 
 BLOCK_FORMAT = 1
+MULTI_FORMAT = 2
 KEY_BYTES = 16
 _HEADER = struct.Struct("<IHHIIB3x")
+_MULTI_HEADER = struct.Struct("<II")
 
 
 class DocumentRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -78,7 +85,8 @@ class PassageBlock:
     """The passages of one document version, or of many in a row; passages in text order.
 
     Shapes: starts, ends uint32[n] (character offsets), keys uint8[n, 16], dense float16[n, dim] unit rows, terms: term
-    frequencies by term hash, sparse: learned weights by vocabulary id, None where the collection has no such leg.
+    frequencies by term hash, sparse: learned weights by vocabulary id, multi: token vectors; None where the collection has no
+    such leg.
     """
 
     starts: np.ndarray
@@ -87,6 +95,7 @@ class PassageBlock:
     dense: np.ndarray
     terms: SparseRows
     sparse: SparseRows | None
+    multi: TokenRows | None = None
 
     @property
     def n_passages(self) -> int:
@@ -99,6 +108,7 @@ class PassageBlock:
         if len(blocks) == 1:
             return blocks[0]
         sparse = [block.sparse for block in blocks if block.sparse is not None]
+        multi = [block.multi for block in blocks if block.multi is not None]
         return PassageBlock(
             np.concatenate([block.starts for block in blocks]),
             np.concatenate([block.ends for block in blocks]),
@@ -106,6 +116,19 @@ class PassageBlock:
             np.concatenate([block.dense for block in blocks]),
             SparseRows.concat([block.terms for block in blocks]),
             SparseRows.concat(sparse) if sparse else None,
+            TokenRows.concat(multi) if multi else None,
+        )
+
+    def take(self, rows: np.ndarray) -> PassageBlock:
+        """Copy the given passages (int64[m]), in the given order."""
+        return PassageBlock(
+            self.starts[rows],
+            self.ends[rows],
+            self.keys[rows],
+            self.dense[rows],
+            self.terms.take(rows),
+            None if self.sparse is None else self.sparse.take(rows),
+            None if self.multi is None else self.multi.take(rows),
         )
 
 
@@ -128,9 +151,12 @@ def encode_blocks(block: PassageBlock, indptr: np.ndarray) -> list[bytes]:
     if block.sparse is not None:
         n_sparse = np.diff(block.sparse.indptr[indptr])
         parts += _cut_rows(block.sparse, "<u4", indptr)
+    if block.multi is not None:
+        parts += _cut_multi(block.multi, indptr)
     dim, has_sparse = block.dense.shape[1], block.sparse is not None
+    block_format = BLOCK_FORMAT if block.multi is None else MULTI_FORMAT
     headers = [
-        _HEADER.pack(n, dim, BLOCK_FORMAT, terms, sparse, has_sparse)
+        _HEADER.pack(n, dim, block_format, terms, sparse, has_sparse)
         for n, terms, sparse in zip(n_rows.tolist(), n_terms.tolist(), n_sparse.tolist(), strict=True)
     ]
     return [b"".join(version) for version in zip(headers, *parts, strict=True)]
@@ -145,13 +171,26 @@ def _cut(array: np.ndarray, dtype: str, bounds: np.ndarray) -> list[bytes]:
 
 def _cut_rows(rows: SparseRows, id_dtype: str, indptr: np.ndarray) -> list[list[bytes]]:
     """Each version's indptr from 0 on, ids and values."""
+    cuts = rows.indptr[indptr]
+    return [_cut_indptr(rows.indptr, indptr), _cut(rows.terms, id_dtype, cuts), _cut(rows.values, "<f4", cuts)]
+
+
+def _cut_multi(tokens: TokenRows, indptr: np.ndarray) -> list[list[bytes]]:
+    """Each version's small header, indptr from 0 on, scales and codes."""
+    cuts = tokens.indptr[indptr]
+    headers = [_MULTI_HEADER.pack(n, tokens.dim) for n in np.diff(cuts).tolist()]
+    scales, codes = _cut(tokens.scales, "<f2", cuts), _cut(tokens.codes, "i1", cuts)
+    return [headers, _cut_indptr(tokens.indptr, indptr), scales, codes]
+
+
+def _cut_indptr(row_indptr: np.ndarray, indptr: np.ndarray) -> list[bytes]:
+    """Each version's part of ``row_indptr``, from 0 on."""
     n_rows = np.diff(indptr)
     # A version of n rows has n + 1 bounds, so version i's begin i places behind its first row.
     firsts = indptr + np.arange(len(indptr))
     places = np.arange(firsts[-1]) - np.repeat(np.arange(len(n_rows)), n_rows + 1)
-    bounds = rows.indptr[places] - np.repeat(rows.indptr[indptr[:-1]], n_rows + 1)
-    cuts = rows.indptr[indptr]
-    return [_cut(bounds, "<u4", firsts), _cut(rows.terms, id_dtype, cuts), _cut(rows.values, "<f4", cuts)]
+    bounds = row_indptr[places] - np.repeat(row_indptr[indptr[:-1]], n_rows + 1)
+    return _cut(bounds, "<u4", firsts)
 
 
 class _Reader:
@@ -166,6 +205,14 @@ class _Reader:
         self.offset += array.nbytes
         return array
 
+    def take_multi(self, n: int) -> TokenRows:
+        """The token vectors of ``n`` passages."""
+        n_tokens, width = _MULTI_HEADER.unpack_from(self.data, self.offset)
+        self.offset += _MULTI_HEADER.size
+        indptr = self.take("<u4", n + 1).astype(np.int64)
+        scales = self.take("<f2", n_tokens)
+        return TokenRows(indptr, self.take("i1", n_tokens * width).reshape(n_tokens, width), scales)
+
 
 def decode_block(data: bytes) -> PassageBlock:
     """The passages of stored bytes, as views into them.
@@ -175,8 +222,8 @@ def decode_block(data: bytes) -> PassageBlock:
     """
     try:
         n, dim, block_format, n_terms, n_sparse, has_sparse = _HEADER.unpack_from(data)
-        if block_format != BLOCK_FORMAT:
-            raise CorruptData("a passage block", f"format {block_format}; this version reads {BLOCK_FORMAT}")
+        if block_format not in (BLOCK_FORMAT, MULTI_FORMAT):
+            raise CorruptData("a passage block", f"format {block_format}; this version reads up to {MULTI_FORMAT}")
         reader = _Reader(data, _HEADER.size)
         starts, ends = reader.take("<u4", n), reader.take("<u4", n)
         keys = reader.take("u1", n * KEY_BYTES).reshape(n, KEY_BYTES)
@@ -187,8 +234,9 @@ def decode_block(data: bytes) -> PassageBlock:
         if has_sparse:
             indptr = reader.take("<u4", n + 1).astype(np.int64)
             sparse = SparseRows(indptr, reader.take("<u4", n_sparse).astype(np.uint64), reader.take("<f4", n_sparse))
+        multi = reader.take_multi(n) if block_format == MULTI_FORMAT else None
     except (struct.error, ValueError) as error:
         raise CorruptData("a passage block", str(error)) from error
     if reader.offset != len(data):
         raise CorruptData("a passage block", f"{len(data)} bytes where {reader.offset} were expected")
-    return PassageBlock(starts, ends, keys, dense, terms, sparse)
+    return PassageBlock(starts, ends, keys, dense, terms, sparse, multi)

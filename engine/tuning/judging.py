@@ -138,7 +138,7 @@ def _interval(differences: np.ndarray, rng: np.random.Generator) -> tuple[float,
 
 @contextmanager
 def _collection(model: Model, language: str) -> Iterator[Collection]:
-    schema = model_schema(model, name="judging", sparse=None, language=language, dense_kind="flat")
+    schema = model_schema(model, name="judging", sparse=None, multi=False, language=language, dense_kind="flat")
     with tempfile.TemporaryDirectory(prefix="landmark-judging-", ignore_cleanup_errors=True) as folder:
         Collection.create(Path(folder), schema)
         collection = Collection(Path(folder), model)

@@ -14,6 +14,7 @@ class Leg(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LEG_DENSE: _ClassVar[Leg]
     LEG_SPARSE: _ClassVar[Leg]
     LEG_BM25: _ClassVar[Leg]
+    LEG_MULTI: _ClassVar[Leg]
 
 class AcknowledgementStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -30,6 +31,7 @@ class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODE_DENSE: _ClassVar[Mode]
     MODE_SPARSE: _ClassVar[Mode]
     MODE_BM25: _ClassVar[Mode]
+    MODE_MULTI: _ClassVar[Mode]
 
 class Fusion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -55,6 +57,7 @@ LEG_UNSPECIFIED: Leg
 LEG_DENSE: Leg
 LEG_SPARSE: Leg
 LEG_BM25: Leg
+LEG_MULTI: Leg
 ACKNOWLEDGEMENT_STATUS_UNSPECIFIED: AcknowledgementStatus
 ACKNOWLEDGEMENT_STATUS_ADDED: AcknowledgementStatus
 ACKNOWLEDGEMENT_STATUS_UPDATED: AcknowledgementStatus
@@ -65,6 +68,7 @@ MODE_HYBRID: Mode
 MODE_DENSE: Mode
 MODE_SPARSE: Mode
 MODE_BM25: Mode
+MODE_MULTI: Mode
 FUSION_UNSPECIFIED: Fusion
 FUSION_CONVEX: Fusion
 FUSION_RRF: Fusion
@@ -123,8 +127,16 @@ class SparseVector(_message.Message):
     weights: bytes
     def __init__(self, ids: _Optional[_Iterable[int]] = ..., weights: _Optional[bytes] = ...) -> None: ...
 
+class TokenVectors(_message.Message):
+    __slots__ = ("dim", "values")
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    dim: int
+    values: bytes
+    def __init__(self, dim: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...
+
 class Document(_message.Message):
-    __slots__ = ("doc_id", "title", "text", "metadata", "vector", "sparse", "boundaries")
+    __slots__ = ("doc_id", "title", "text", "metadata", "vector", "sparse", "boundaries", "multi")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +151,7 @@ class Document(_message.Message):
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
     BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    MULTI_FIELD_NUMBER: _ClassVar[int]
     doc_id: str
     title: str
     text: str
@@ -146,7 +159,8 @@ class Document(_message.Message):
     vector: bytes
     sparse: SparseVector
     boundaries: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, doc_id: _Optional[str] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, Value]] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., boundaries: _Optional[_Iterable[int]] = ...) -> None: ...
+    multi: TokenVectors
+    def __init__(self, doc_id: _Optional[str] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, Value]] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., boundaries: _Optional[_Iterable[int]] = ..., multi: _Optional[_Union[TokenVectors, _Mapping]] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("read", "embedded", "dropped", "reused")
@@ -347,7 +361,7 @@ class CountResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("text", "vector", "sparse", "mode", "limit", "offset", "filter", "params", "fusion", "weights", "depth", "recall_target", "exact", "passages", "score_threshold", "explain")
+    __slots__ = ("text", "vector", "sparse", "mode", "limit", "offset", "filter", "params", "fusion", "weights", "depth", "recall_target", "exact", "passages", "score_threshold", "explain", "multi", "rerank")
     class ParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -371,6 +385,8 @@ class Query(_message.Message):
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    MULTI_FIELD_NUMBER: _ClassVar[int]
+    RERANK_FIELD_NUMBER: _ClassVar[int]
     text: str
     vector: bytes
     sparse: SparseVector
@@ -387,7 +403,9 @@ class Query(_message.Message):
     passages: int
     score_threshold: float
     explain: bool
-    def __init__(self, text: _Optional[str] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[str] = ..., params: _Optional[_Mapping[str, Value]] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., depth: _Optional[_Union[LegDepths, _Mapping]] = ..., recall_target: _Optional[float] = ..., exact: _Optional[bool] = ..., passages: _Optional[int] = ..., score_threshold: _Optional[float] = ..., explain: _Optional[bool] = ...) -> None: ...
+    multi: TokenVectors
+    rerank: int
+    def __init__(self, text: _Optional[str] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[str] = ..., params: _Optional[_Mapping[str, Value]] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., depth: _Optional[_Union[LegDepths, _Mapping]] = ..., recall_target: _Optional[float] = ..., exact: _Optional[bool] = ..., passages: _Optional[int] = ..., score_threshold: _Optional[float] = ..., explain: _Optional[bool] = ..., multi: _Optional[_Union[TokenVectors, _Mapping]] = ..., rerank: _Optional[int] = ...) -> None: ...
 
 class LegWeights(_message.Message):
     __slots__ = ("values",)
@@ -503,7 +521,7 @@ class PassageHit(_message.Message):
     def __init__(self, text: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
 
 class ScoreDetail(_message.Message):
-    __slots__ = ("dense", "sparse", "bm25", "ranks", "weights", "terms")
+    __slots__ = ("dense", "sparse", "bm25", "ranks", "weights", "terms", "multi", "rerank", "fused")
     class RanksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -524,13 +542,19 @@ class ScoreDetail(_message.Message):
     RANKS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
+    MULTI_FIELD_NUMBER: _ClassVar[int]
+    RERANK_FIELD_NUMBER: _ClassVar[int]
+    FUSED_FIELD_NUMBER: _ClassVar[int]
     dense: float
     sparse: float
     bm25: float
     ranks: _containers.ScalarMap[str, int]
     weights: _containers.ScalarMap[str, float]
     terms: _containers.RepeatedCompositeFieldContainer[TermContribution]
-    def __init__(self, dense: _Optional[float] = ..., sparse: _Optional[float] = ..., bm25: _Optional[float] = ..., ranks: _Optional[_Mapping[str, int]] = ..., weights: _Optional[_Mapping[str, float]] = ..., terms: _Optional[_Iterable[_Union[TermContribution, _Mapping]]] = ...) -> None: ...
+    multi: float
+    rerank: float
+    fused: float
+    def __init__(self, dense: _Optional[float] = ..., sparse: _Optional[float] = ..., bm25: _Optional[float] = ..., ranks: _Optional[_Mapping[str, int]] = ..., weights: _Optional[_Mapping[str, float]] = ..., terms: _Optional[_Iterable[_Union[TermContribution, _Mapping]]] = ..., multi: _Optional[float] = ..., rerank: _Optional[float] = ..., fused: _Optional[float] = ...) -> None: ...
 
 class TermContribution(_message.Message):
     __slots__ = ("term", "leg", "contribution", "expansion")
@@ -596,20 +620,24 @@ class Landmark(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., vector: _Optional[bytes] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
-    __slots__ = ("name", "dim", "sparse", "language", "dense_kind", "weights")
+    __slots__ = ("name", "dim", "sparse", "language", "dense_kind", "weights", "multi", "multi_dim")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     DENSE_KIND_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    MULTI_FIELD_NUMBER: _ClassVar[int]
+    MULTI_DIM_FIELD_NUMBER: _ClassVar[int]
     name: str
     dim: int
     sparse: bool
     language: str
     dense_kind: DenseKind
     weights: LegWeights
-    def __init__(self, name: _Optional[str] = ..., dim: _Optional[int] = ..., sparse: _Optional[bool] = ..., language: _Optional[str] = ..., dense_kind: _Optional[_Union[DenseKind, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ...) -> None: ...
+    multi: bool
+    multi_dim: int
+    def __init__(self, name: _Optional[str] = ..., dim: _Optional[int] = ..., sparse: _Optional[bool] = ..., language: _Optional[str] = ..., dense_kind: _Optional[_Union[DenseKind, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., multi: _Optional[bool] = ..., multi_dim: _Optional[int] = ...) -> None: ...
 
 class CreateCollectionResponse(_message.Message):
     __slots__ = ("collection",)
@@ -672,7 +700,7 @@ class OptimizeCollectionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class CollectionInfo(_message.Message):
-    __slots__ = ("name", "model", "fingerprint", "dim", "coarse_dim", "legs", "language", "weights", "documents", "passages", "sequence")
+    __slots__ = ("name", "model", "fingerprint", "dim", "coarse_dim", "legs", "language", "weights", "documents", "passages", "sequence", "multi_dim")
     class WeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -691,6 +719,7 @@ class CollectionInfo(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    MULTI_DIM_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     fingerprint: str
@@ -702,21 +731,24 @@ class CollectionInfo(_message.Message):
     documents: int
     passages: int
     sequence: int
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
+    multi_dim: int
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ..., multi_dim: _Optional[int] = ...) -> None: ...
 
 class SegmentStats(_message.Message):
-    __slots__ = ("name", "passages", "deleted", "dense_kind", "size_bytes")
+    __slots__ = ("name", "passages", "deleted", "dense_kind", "size_bytes", "multi_bytes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     DENSE_KIND_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MULTI_BYTES_FIELD_NUMBER: _ClassVar[int]
     name: str
     passages: int
     deleted: int
     dense_kind: str
     size_bytes: int
-    def __init__(self, name: _Optional[str] = ..., passages: _Optional[int] = ..., deleted: _Optional[int] = ..., dense_kind: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    multi_bytes: int
+    def __init__(self, name: _Optional[str] = ..., passages: _Optional[int] = ..., deleted: _Optional[int] = ..., dense_kind: _Optional[str] = ..., size_bytes: _Optional[int] = ..., multi_bytes: _Optional[int] = ...) -> None: ...
 
 class CollectionStats(_message.Message):
     __slots__ = ("info", "segments", "store_bytes", "tokens")
@@ -735,7 +767,7 @@ class InfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class InfoResponse(_message.Message):
-    __slots__ = ("version", "model", "fingerprint", "device", "dim", "has_sparse", "max_passage_tokens", "max_message_bytes")
+    __slots__ = ("version", "model", "fingerprint", "device", "dim", "has_sparse", "max_passage_tokens", "max_message_bytes", "multi_dim", "reranker")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -744,6 +776,8 @@ class InfoResponse(_message.Message):
     HAS_SPARSE_FIELD_NUMBER: _ClassVar[int]
     MAX_PASSAGE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MULTI_DIM_FIELD_NUMBER: _ClassVar[int]
+    RERANKER_FIELD_NUMBER: _ClassVar[int]
     version: str
     model: str
     fingerprint: str
@@ -752,4 +786,6 @@ class InfoResponse(_message.Message):
     has_sparse: bool
     max_passage_tokens: int
     max_message_bytes: int
-    def __init__(self, version: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., device: _Optional[str] = ..., dim: _Optional[int] = ..., has_sparse: _Optional[bool] = ..., max_passage_tokens: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+    multi_dim: int
+    reranker: str
+    def __init__(self, version: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., device: _Optional[str] = ..., dim: _Optional[int] = ..., has_sparse: _Optional[bool] = ..., max_passage_tokens: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., multi_dim: _Optional[int] = ..., reranker: _Optional[str] = ...) -> None: ...

@@ -40,6 +40,7 @@ def collection_to_wire(info: CollectionInfo) -> pb.CollectionInfo:
         documents=info.documents,
         passages=info.passages,
         sequence=info.sequence,
+        multi_dim=info.multi_dim,
     )
 
 
@@ -57,6 +58,7 @@ def collection_from_wire(message: pb.CollectionInfo) -> CollectionInfo:
         documents=message.documents,
         passages=message.passages,
         sequence=message.sequence,
+        multi_dim=message.multi_dim,
     )
 
 
@@ -69,6 +71,7 @@ def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
             deleted=segment.deleted,
             dense_kind=segment.dense_kind,
             size_bytes=segment.size_bytes,
+            multi_bytes=segment.multi_bytes,
         )
         for segment in stats.segments
     ]
@@ -89,6 +92,7 @@ def stats_from_wire(message: pb.CollectionStats) -> CollectionStats:
             deleted=segment.deleted,
             dense_kind=segment.dense_kind,
             size_bytes=segment.size_bytes,
+            multi_bytes=segment.multi_bytes,
         )
         for segment in message.segments
     ]
@@ -111,6 +115,8 @@ def engine_info_to_wire(info: EngineInfo, max_message_bytes: int) -> pb.InfoResp
         has_sparse=info.has_sparse,
         max_passage_tokens=info.max_passage_tokens,
         max_message_bytes=max_message_bytes,
+        multi_dim=info.multi_dim,
+        reranker=info.reranker,
     )
 
 
@@ -124,6 +130,8 @@ def engine_info_from_wire(message: pb.InfoResponse) -> EngineInfo:
         dim=message.dim,
         has_sparse=message.has_sparse,
         max_passage_tokens=message.max_passage_tokens,
+        multi_dim=message.multi_dim,
+        reranker=message.reranker if message.HasField("reranker") else None,
     )
 
 

@@ -9,7 +9,14 @@ from engine.v1 import engine_pb2 as pb
 from engine.values import Acknowledgement, Coverage, Document, Metadata, Page
 from engine.wire.enums import Vocabulary
 from engine.wire.scalars import values_from_wire, values_to_wire
-from engine.wire.vectors import sparse_from_wire, sparse_to_wire, vector_from_wire, vector_to_wire
+from engine.wire.vectors import (
+    sparse_from_wire,
+    sparse_to_wire,
+    tokens_from_wire,
+    tokens_to_wire,
+    vector_from_wire,
+    vector_to_wire,
+)
 
 STATUS: Vocabulary[Literal["added", "updated", "unchanged", "failed"], pb.AcknowledgementStatus] = Vocabulary(
     "status",
@@ -41,6 +48,8 @@ def document_to_wire(document: Document) -> pb.Document:
         message.vector = vector_to_wire(document.vector, "vector", InvalidDocument)
     if document.sparse is not None:
         sparse_to_wire(message.sparse, document.sparse, "sparse", InvalidDocument)
+    if document.multi is not None:
+        message.multi.CopyFrom(tokens_to_wire(document.multi, "multi", InvalidDocument))
     if document.boundaries:
         try:
             message.boundaries.extend(document.boundaries)
@@ -62,6 +71,7 @@ def document_from_wire(message: pb.Document) -> Document:
         metadata=cast("Metadata", values_from_wire(message.metadata, "metadata", InvalidDocument)),
         vector=vector_from_wire(message.vector, "vector", InvalidDocument) if message.HasField("vector") else None,
         sparse=sparse_from_wire(message.sparse, "sparse", InvalidDocument) if message.HasField("sparse") else None,
+        multi=tokens_from_wire(message.multi, "multi", InvalidDocument) if message.HasField("multi") else None,
         boundaries=tuple(message.boundaries),
     )
 

@@ -11,13 +11,26 @@ from engine.v1 import engine_pb2 as pb
 from engine.values import FusionMethod, Mode, Query, Scalar
 from engine.wire.enums import Vocabulary
 from engine.wire.scalars import Rejection, checked_types, values_from_wire, values_to_wire
-from engine.wire.vectors import sparse_from_wire, sparse_to_wire, vector_from_wire, vector_to_wire
+from engine.wire.vectors import (
+    sparse_from_wire,
+    sparse_to_wire,
+    tokens_from_wire,
+    tokens_to_wire,
+    vector_from_wire,
+    vector_to_wire,
+)
 
 Params = dict[str, "Scalar | list[Scalar]"]
 
 MODE: Vocabulary[Mode, pb.Mode] = Vocabulary(
     "mode",
-    {"hybrid": pb.MODE_HYBRID, "dense": pb.MODE_DENSE, "sparse": pb.MODE_SPARSE, "bm25": pb.MODE_BM25},
+    {
+        "hybrid": pb.MODE_HYBRID,
+        "dense": pb.MODE_DENSE,
+        "sparse": pb.MODE_SPARSE,
+        "bm25": pb.MODE_BM25,
+        "multi": pb.MODE_MULTI,
+    },
     InvalidQuery,
 )
 FUSION: Vocabulary[FusionMethod, pb.Fusion] = Vocabulary(
@@ -44,12 +57,15 @@ def query_to_wire(query: Query) -> pb.Query:
             exact=query.exact,
             passages=query.passages,
             score_threshold=query.score_threshold,
+            rerank=query.rerank,
             explain=query.explain,
         )
     if query.vector is not None:
         message.vector = vector_to_wire(query.vector, "vector", InvalidQuery)
     if query.sparse is not None:
         sparse_to_wire(message.sparse, query.sparse, "sparse", InvalidQuery)
+    if query.multi is not None:
+        message.multi.CopyFrom(tokens_to_wire(query.multi, "multi", InvalidQuery))
     if query.params:
         values_to_wire(message.params, query.params, "params", InvalidQuery)
     if query.weights is not None:
@@ -70,6 +86,7 @@ def query_from_wire(message: pb.Query) -> Query:
         text=message.text if has("text") else None,
         vector=vector_from_wire(message.vector, "vector", InvalidQuery) if has("vector") else None,
         sparse=sparse_from_wire(message.sparse, "sparse", InvalidQuery) if has("sparse") else None,
+        multi=tokens_from_wire(message.multi, "multi", InvalidQuery) if has("multi") else None,
         mode=MODE.from_wire(message.mode),
         limit=message.limit if has("limit") else _DEFAULTS.limit,
         offset=message.offset,
@@ -82,6 +99,7 @@ def query_from_wire(message: pb.Query) -> Query:
         exact=message.exact,
         passages=message.passages if has("passages") else _DEFAULTS.passages,
         score_threshold=_finite(message.score_threshold, "score_threshold") if has("score_threshold") else None,
+        rerank=message.rerank if has("rerank") else None,
         explain=message.explain if has("explain") else _DEFAULTS.explain,
     )
 

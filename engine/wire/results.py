@@ -10,7 +10,9 @@ from engine.values import Hit, Leg, Metadata, PassageHit, QueryResult, ScoreDeta
 from engine.wire.enums import Vocabulary
 from engine.wire.scalars import plan_from_wire, plan_to_wire
 
-LEG: Vocabulary[Leg, pb.Leg] = Vocabulary("leg", {"dense": pb.LEG_DENSE, "sparse": pb.LEG_SPARSE, "bm25": pb.LEG_BM25})
+LEG: Vocabulary[Leg, pb.Leg] = Vocabulary(
+    "leg", {"dense": pb.LEG_DENSE, "sparse": pb.LEG_SPARSE, "bm25": pb.LEG_BM25, "multi": pb.LEG_MULTI}
+)
 
 
 def result_to_wire(result: QueryResult) -> pb.QueryResult:
@@ -58,6 +60,9 @@ def _detail_to_wire(detail: ScoreDetail) -> pb.ScoreDetail:
         dense=detail.dense,
         sparse=detail.sparse,
         bm25=detail.bm25,
+        multi=detail.multi,
+        rerank=detail.rerank,
+        fused=detail.fused,
         ranks=detail.ranks,
         weights=detail.weights,
         terms=[
@@ -72,6 +77,9 @@ def _detail_from_wire(message: pb.ScoreDetail) -> ScoreDetail:
         dense=message.dense if message.HasField("dense") else None,
         sparse=message.sparse if message.HasField("sparse") else None,
         bm25=message.bm25 if message.HasField("bm25") else None,
+        multi=message.multi if message.HasField("multi") else None,
+        rerank=message.rerank if message.HasField("rerank") else None,
+        fused=message.fused if message.HasField("fused") else None,
         ranks=dict(message.ranks),
         weights=dict(message.weights),
         terms=tuple(TermContribution(t.term, LEG.from_wire(t.leg), t.contribution, t.expansion) for t in message.terms),

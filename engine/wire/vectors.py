@@ -1,7 +1,7 @@
 """How do vectors cross the wire?
 
 Dense: little-endian float32, no header; at 1,024 dimensions that is twenty times cheaper than ``repeated float``.
-Sparse: term ids, and their weights as little-endian float32.
+Sparse: term ids, and their weights as little-endian float32. Token vectors: as dense, one after the other.
 """
 
 from __future__ import annotations
@@ -79,3 +79,34 @@ def sparse_from_wire(sparse: pb.SparseVector, field: str, reject: Rejection) -> 
     if len(found) != len(ids):
         raise reject(field, "an id occurs twice; send every term once")
     return found
+
+
+def tokens_to_wire(tokens: Sequence[Sequence[float]], field: str, reject: Rejection) -> pb.TokenVectors:
+    """Writes token vectors, float32[m, dim].
+
+    Raises:
+        InvalidArgument: (``reject``) they are not vectors of numbers, all of one width.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            array = np.asarray(tokens, dtype=FLOAT32_LE)
+    except (TypeError, ValueError) as error:
+        raise reject(field, f"expected vectors of one width: {error}") from error
+    if array.ndim != 2:
+        raise reject(field, f"expected one vector a token, got an array of shape {array.shape}")
+    return pb.TokenVectors(dim=array.shape[1], values=array.tobytes())
+
+
+def tokens_from_wire(tokens: pb.TokenVectors, field: str, reject: Rejection) -> Sequence[Sequence[float]]:
+    """Reads token vectors as a read-only float32[m, dim] array over the message's bytes.
+
+    Raises:
+        InvalidArgument: (``reject``) the byte length is no positive multiple of a vector's, or a number is not finite.
+    """
+    width = FLOAT32_LE.itemsize * tokens.dim
+    if tokens.dim < 1 or not tokens.values or len(tokens.values) % width:
+        raise reject(field, f"expected float32[tokens, {tokens.dim}], got {len(tokens.values)} bytes")
+    array = np.frombuffer(tokens.values, dtype=FLOAT32_LE).reshape(-1, tokens.dim)
+    if not np.isfinite(array).all():
+        raise reject(field, "contains NaN or infinity (as float32); send finite numbers")
+    return cast("Sequence[Sequence[float]]", array)

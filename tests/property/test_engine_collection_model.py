@@ -23,6 +23,7 @@ WORDS = st.sampled_from(
 TEXTS = st.lists(WORDS, min_size=1, max_size=12).map(" ".join)
 COMPONENT = st.integers(-4, 4)
 VECTORS = st.lists(COMPONENT, min_size=DIM, max_size=DIM).filter(any)
+TOKENS = st.lists(st.lists(COMPONENT, min_size=3, max_size=3).filter(any), min_size=1, max_size=5)
 METADATA = st.fixed_dictionaries(
     {},
     optional={
@@ -38,22 +39,24 @@ class CollectionMachine(RuleBasedStateMachine):
     def open_folder(self):
         self.folder = Path(tempfile.mkdtemp())
         self.engine = open_engine(self.folder, model=None)
-        self.collection = self.engine.create_collection("c", dim=DIM)
+        self.collection = self.engine.create_collection("c", dim=DIM, multi_dim=3)
         self.naive = NaiveCollection(Analyzer("english"))
 
     def teardown(self):
         self.engine.close()
         shutil.rmtree(self.folder)
 
-    @rule(doc_id=IDS, text=TEXTS, vector=VECTORS, metadata=METADATA)
-    def upsert(self, doc_id, text, vector, metadata):
-        document = Document(doc_id=doc_id, text=text, vector=vector, metadata=metadata)
+    @rule(doc_id=IDS, text=TEXTS, vector=VECTORS, multi=TOKENS, metadata=METADATA)
+    def upsert(self, doc_id, text, vector, multi, metadata):
+        document = Document(doc_id=doc_id, text=text, vector=vector, multi=multi, metadata=metadata)
         (answer,) = self.collection.upsert([document])
         assert answer.status == self.naive.put(document)
 
-    @rule(documents=st.lists(st.tuples(IDS, TEXTS, VECTORS), min_size=1, max_size=20))
+    @rule(documents=st.lists(st.tuples(IDS, TEXTS, VECTORS, TOKENS), min_size=1, max_size=20))
     def ingest(self, documents):
-        batch = [Document(doc_id=doc_id, text=text, vector=vector) for doc_id, text, vector in documents]
+        batch = [
+            Document(doc_id=doc_id, text=text, vector=vector, multi=multi) for doc_id, text, vector, multi in documents
+        ]
         answers = list(self.collection.ingest(batch))
         assert [answer.doc_id for answer in answers] == [document.doc_id for document in batch]
         for document in batch:
@@ -86,11 +89,11 @@ class CollectionMachine(RuleBasedStateMachine):
     def optimize(self):
         self.collection.optimize()
 
-    @rule(text=TEXTS, vector=VECTORS, limit=st.integers(1, 15))
-    def every_mode_ranks_as_brute_force_does(self, text, vector, limit):
-        for mode in ("dense", "bm25", "hybrid"):
-            result = self.collection.query(text, vector=vector, mode=mode, limit=limit)
-            expected = self.naive.query(text, vector, mode)
+    @rule(text=TEXTS, vector=VECTORS, multi=TOKENS, limit=st.integers(1, 15))
+    def every_mode_ranks_as_brute_force_does(self, text, vector, multi, limit):
+        for mode in ("dense", "bm25", "multi", "hybrid"):
+            result = self.collection.query(text, vector=vector, multi=multi, mode=mode, limit=limit)
+            expected = self.naive.query(text, vector, mode, multi)
             scores = [hit.score for hit in result.hits]
             # float32 and float64 may order near-equal scores differently; exact ties are tested below.
             assert scores == pytest.approx(sorted(expected.values(), reverse=True)[:limit], abs=1e-5)

@@ -49,7 +49,14 @@ from engine.wire.documents import (
 )
 from engine.wire.queries import query_from_wire, query_to_wire
 from engine.wire.results import result_from_wire, result_to_wire
-from engine.wire.vectors import sparse_from_wire, sparse_to_wire, vector_from_wire, vector_to_wire
+from engine.wire.vectors import (
+    sparse_from_wire,
+    sparse_to_wire,
+    tokens_from_wire,
+    tokens_to_wire,
+    vector_from_wire,
+    vector_to_wire,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 int64 = st.integers(-(2**63), 2**63 - 1)
@@ -63,8 +70,18 @@ sparse = st.dictionaries(st.integers(0, 2**64 - 1), floats, max_size=8)
 legs = st.sampled_from(LEGS)
 weights = st.dictionaries(legs, doubles, max_size=3)
 maybe = st.none()
+tokens = st.integers(1, 4).flatmap(
+    lambda dim: st.lists(st.lists(floats, min_size=dim, max_size=dim), min_size=1, max_size=4)
+)
 documents = st.builds(
-    Document, doc_id=texts, text=texts, title=texts, metadata=metadata, vector=maybe | vectors, sparse=maybe | sparse
+    Document,
+    doc_id=texts,
+    text=texts,
+    title=texts,
+    metadata=metadata,
+    vector=maybe | vectors,
+    sparse=maybe | sparse,
+    multi=maybe | tokens,
 )
 coverages = st.builds(Coverage, counts, counts, counts, counts)
 acknowledgements = st.builds(
@@ -81,6 +98,7 @@ queries = st.builds(
     text=maybe | texts,
     vector=maybe | vectors,
     sparse=maybe | sparse,
+    multi=maybe | tokens,
     mode=st.sampled_from(MODES),
     limit=int64,
     offset=int64,
@@ -93,16 +111,20 @@ queries = st.builds(
     exact=st.booleans(),
     passages=int64,
     score_threshold=maybe | doubles,
+    rerank=maybe | int64,
     explain=st.booleans(),
 )
 details = st.builds(
     ScoreDetail,
-    maybe | doubles,
-    maybe | doubles,
-    maybe | doubles,
-    st.dictionaries(legs, counts, max_size=3),
-    weights,
-    st.lists(st.builds(TermContribution, texts, legs, doubles), max_size=3).map(tuple),
+    dense=maybe | doubles,
+    sparse=maybe | doubles,
+    bm25=maybe | doubles,
+    multi=maybe | doubles,
+    ranks=st.dictionaries(legs, counts, max_size=3),
+    weights=weights,
+    terms=st.lists(st.builds(TermContribution, texts, legs, doubles), max_size=3).map(tuple),
+    rerank=maybe | doubles,
+    fused=maybe | doubles,
 )
 hits = st.builds(
     Hit,
@@ -135,8 +157,17 @@ infos = st.builds(
     documents=counts,
     passages=counts,
     sequence=counts,
+    multi_dim=counts,
 )
-segments = st.builds(SegmentStats, name=texts, passages=counts, deleted=counts, dense_kind=texts, size_bytes=counts)
+segments = st.builds(
+    SegmentStats,
+    name=texts,
+    passages=counts,
+    deleted=counts,
+    dense_kind=texts,
+    size_bytes=counts,
+    multi_bytes=counts,
+)
 quick = settings(max_examples=60, deadline=None)
 
 
@@ -168,6 +199,7 @@ def test_documents(document: Document):
     assert exactly(arrived.metadata) == exactly(document.metadata)
     assert same_vector(arrived.vector, document.vector)
     assert arrived.sparse == document.sparse
+    assert same_vector(arrived.multi, document.multi)
 
 
 @quick
@@ -181,8 +213,9 @@ def test_acknowledgements(acknowledgement: Acknowledgement):
 def test_queries(query: Query):
     arrived = query_from_wire(over_the_wire(query_to_wire(query)))
     assert same_vector(arrived.vector, query.vector)
+    assert same_vector(arrived.multi, query.multi)
     for field in Query.__dataclass_fields__:
-        if field != "vector":
+        if field not in ("vector", "multi"):
             assert exactly(getattr(arrived, field)) == exactly(getattr(query, field)), field
 
 
@@ -206,7 +239,7 @@ def test_descriptions(info: CollectionInfo, segments: list[SegmentStats], size: 
 @quick
 @given(texts, maybe | texts, counts, st.booleans())
 def test_engine_descriptions(text: str, optional: str | None, count: int, flag: bool):
-    info = EngineInfo(text, optional, optional, text, count, flag, count)
+    info = EngineInfo(text, optional, optional, text, count, flag, count, count, optional)
     assert engine_info_from_wire(over_the_wire(engine_info_to_wire(info, 5))) == info
 
 
@@ -279,6 +312,27 @@ def test_what_is_no_sparse_vector_is_refused_before_it_is_sent(bad: object):
 def test_malformed_sparse_vectors_are_refused(message: pb.SparseVector):
     with pytest.raises(InvalidArgument):
         sparse_from_wire(message, "sparse", InvalidArgument)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.TokenVectors(dim=2, values=np.ones(3, "<f4").tobytes()),
+        pb.TokenVectors(dim=0, values=np.ones(2, "<f4").tobytes()),
+        pb.TokenVectors(dim=-2, values=np.ones(2, "<f4").tobytes()),
+        pb.TokenVectors(dim=2),
+        pb.TokenVectors(dim=1, values=np.array([np.inf], "<f4").tobytes()),
+    ],
+)
+def test_malformed_token_vectors_are_refused(message: pb.TokenVectors):
+    with pytest.raises(InvalidArgument):
+        tokens_from_wire(message, "multi", InvalidArgument)
+
+
+@pytest.mark.parametrize("bad", [[1.0], [[1.0], [1.0, 2.0]], "abc", 5, [["a"]]])
+def test_what_is_no_list_of_token_vectors_is_refused_before_it_is_sent(bad: object):
+    with pytest.raises(InvalidDocument):
+        tokens_to_wire(bad, "multi", InvalidDocument)
 
 
 def nested(levels: int) -> object:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from engine.api import MetadataChanges, Params
+from engine.api import CollectionApi, MetadataChanges, Params
 from engine.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -31,9 +31,7 @@ from engine.values import (
     Document,
     Embedding,
     EngineInfo,
-    FusionMethod,
     Hit,
-    Mode,
     Page,
     PassageHit,
     Query,
@@ -74,6 +72,8 @@ class FakeEngine:
         *,
         dim: int | None = None,
         sparse: bool | None = None,
+        multi: bool = False,
+        multi_dim: int | None = None,
         language: str = "english",
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
@@ -95,6 +95,7 @@ class FakeEngine:
             documents=0,
             passages=0,
             sequence=0,
+            multi_dim=multi_dim or 0,
         )
         self.collections[name] = FakeCollection(self, info)
         return self.collections[name]
@@ -135,16 +136,19 @@ class FakeEngine:
         self.close()
 
 
-class FakeCollection:
+class FakeCollection(CollectionApi):
     """Documents in a dict."""
 
     def __init__(self, engine: FakeEngine, info: CollectionInfo) -> None:
-        self.name = info.name
         self.documents: dict[str, Document] = {}
         self.batch = 1  # documents that `ingest` gathers before it acknowledges them
         self._engine = engine
         self._info = info
         self._sequence = 0
+
+    @property
+    def name(self) -> str:
+        return self._info.name
 
     def upsert(self, documents: Iterable[Document | Mapping[str, object]]) -> list[Acknowledgement]:
         self._engine.enter()
@@ -204,43 +208,24 @@ class FakeCollection:
         self._engine.enter()
         return len(self._matching(filter, params))
 
-    def query(
-        self,
-        text: str | None = None,
-        *,
-        vector: Sequence[float] | None = None,
-        sparse: Mapping[int, float] | None = None,
-        mode: Mode = "hybrid",
-        limit: int = 10,
-        offset: int = 0,
-        filter: str | None = None,
-        params: Params | None = None,
-        fusion: FusionMethod = "convex",
-        weights: Mapping[str, float] | None = None,
-        depth: Mapping[str, int] | None = None,
-        recall_target: float | None = None,
-        exact: bool = False,
-        passages: int = 3,
-        score_threshold: float | None = None,
-        explain: bool = True,
-    ) -> QueryResult:
+    def answer(self, query: Query) -> QueryResult:
         self._engine.enter()
-        if not 1 <= limit <= 1000:
-            raise InvalidQuery("limit", f"must be from 1 to 1,000, got {limit}")
-        if text is None and vector is None and sparse is None:
+        if not 1 <= query.limit <= 1000:
+            raise InvalidQuery("limit", f"must be from 1 to 1,000, got {query.limit}")
+        if query.text is None and query.vector is None and query.sparse is None:
             raise InvalidQuery("text", "give a text or a vector")
-        if vector is not None and len(vector) != self._info.dim:
-            raise DimensionMismatch(self._info.dim, len(vector))
-        words = set((text or "").split())
-        scored = [(self._score(one, words, vector), one) for one in self._matching(filter, params)]
+        if query.vector is not None and len(query.vector) != self._info.dim:
+            raise DimensionMismatch(self._info.dim, len(query.vector))
+        words = set((query.text or "").split())
+        scored = [(self._score(one, words, query.vector), one) for one in self._matching(query.filter, query.params)]
         best = sorted(((score, one) for score, one in scored if score > 0), key=lambda pair: (-pair[0], pair[1].doc_id))
         plan = {
-            "mode": mode,
-            "fusion": fusion,
-            "depth": depth,
-            "exact": exact,
+            "mode": query.mode,
+            "fusion": query.fusion,
+            "depth": query.depth,
+            "exact": query.exact,
             "legs": ["dense", "bm25"],
-            "offset": offset,
+            "offset": query.offset,
         }
         hits = tuple(
             Hit(
@@ -248,22 +233,24 @@ class FakeCollection:
                 score,
                 one.title,
                 one.metadata,
-                (PassageHit(one.text, 0, len(one.text), score),)[:passages],
+                (PassageHit(one.text, 0, len(one.text), score),)[: query.passages],
                 ScoreDetail(
                     bm25=score,
                     ranks={"bm25": rank},
-                    weights=dict(weights or {}),
+                    weights=dict(query.weights or {}),
                     terms=tuple(
-                        TermContribution(word, "bm25", 1.0) for word in sorted(words & set(one.text.split())) if explain
+                        TermContribution(word, "bm25", 1.0)
+                        for word in sorted(words & set(one.text.split()))
+                        if query.explain
                     ),
                 ),
             )
-            for rank, (score, one) in enumerate(best[offset : offset + limit], start=1)
+            for rank, (score, one) in enumerate(best[query.offset : query.offset + query.limit], start=1)
         )
         return QueryResult(hits, {"total": 0.25}, plan)
 
     def query_batch(self, queries: Sequence[Query]) -> list[QueryResult]:
-        return [self.query(query.text, vector=query.vector, limit=query.limit) for query in queries]
+        return [self.answer(query) for query in queries]
 
     def info(self) -> CollectionInfo:
         self._engine.enter()

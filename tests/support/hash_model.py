@@ -10,20 +10,25 @@ from embedder.values import EmbeddedDocument, EmbeddedPassage, EmbeddedQuery, Pa
 from engine.encoding import Model
 
 DIM = 16
+MULTI_DIM = 8
 
 
 class HashModel(Model):
-    """Stands for ``Model`` where the engine, and not the network, is tested."""
+    """Stands for ``Model`` where the engine, and not the network, is tested; ``multi``: it gives token vectors too."""
+
+    def __init__(self, name, *, multi=False):
+        super().__init__(name)
+        self._multi = multi
 
     def embedder(self):
-        return _HashEmbedder(self.name)
+        return _HashEmbedder(self.name, self._multi)
 
     @property
     def recorded_name(self):
         return self.name
 
     def sibling(self, name):
-        return HashModel(name)
+        return HashModel(name, multi=self._multi)
 
     def close(self):
         pass
@@ -31,9 +36,11 @@ class HashModel(Model):
 
 class _HashEmbedder:
     has_sparse, has_dense, dim, coarse_dim, matryoshka = False, True, DIM, DIM, True
+    device, max_passage_tokens = "cpu", 512
 
-    def __init__(self, name):
+    def __init__(self, name, multi):
         self.name = name
+        self.multi_dim = MULTI_DIM if multi else 0
         parts = {"weights": name, "sparse": "none"}
         self.fingerprint = SimpleNamespace(as_dict=lambda: parts, digest=f"digest of {name}")
 
@@ -41,7 +48,13 @@ class _HashEmbedder:
         return [self._document(document) for document in documents]
 
     def embed_queries(self, texts):
-        return [EmbeddedQuery(self._vector(text), None, len(text.split())) for text in texts]
+        return [self._query(text) for text in texts]
+
+    def _query(self, text):
+        tokens = self._tokens(text)
+        if tokens is not None:
+            tokens = tokens * np.arange(1, len(tokens) + 1, dtype=np.float32)[:, None]  # later words weigh more
+        return EmbeddedQuery(self._vector(text), None, len(text.split()), 0, tokens)
 
     def _document(self, document):
         text = document.text
@@ -51,7 +64,9 @@ class _HashEmbedder:
                 start,
                 end,
                 xxhash.xxh3_128_digest(text[start:end].encode()),
-                PassageVectors(self._vector(f"{document.title} {text[start:end]}")),
+                PassageVectors(
+                    self._vector(f"{document.title} {text[start:end]}"), None, self._tokens(text[start:end])
+                ),
                 len(text[start:end].split()),
             )
             for start, end in spans
@@ -63,3 +78,15 @@ class _HashEmbedder:
         seeds = [xxhash.xxh3_64_intdigest(f"{self.name} {word}".encode()) for word in text.split()]
         total = sum((np.random.default_rng(seed).normal(size=DIM) for seed in seeds), np.full(DIM, 1e-3))
         return (total / np.linalg.norm(total)).astype(np.float32)
+
+    def _tokens(self, text):
+        """float32[words, MULTI_DIM], a unit vector a word."""
+        if not self.multi_dim:
+            return None
+        return np.array([word_vector(self.name, word) for word in text.split()], np.float32).reshape(-1, MULTI_DIM)
+
+
+def word_vector(name, word):
+    """The token vector of a word by the model of this name."""
+    vector = np.random.default_rng(xxhash.xxh3_64_intdigest(f"{name} token {word}".encode())).normal(size=MULTI_DIM)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.fusion import fuse, ranks
+from engine.fusion import DEFAULT_MULTI_WEIGHT, default_weights, fuse, ranks
 from engine.grouping import group
 from engine.planner import plan
 from engine.rescoring import Candidates
@@ -23,6 +23,19 @@ def test_rrf_adds_reciprocal_ranks_and_gives_none_to_a_passage_without_a_match()
     fused = fuse(SCORES, LEGS, "rrf", {"dense": 1.0, "bm25": 1.0}, {})
     assert fused == pytest.approx([1 / 61, 1 / 62 + 1 / 62, 1 / 63 + 1 / 61])
     assert ranks(SCORES, LEGS).tolist() == [[1, 0], [2, 2], [3, 1]]
+
+
+def test_a_token_score_below_zero_still_has_a_rank_and_a_lexical_score_of_zero_has_none():
+    assert ranks(np.array([[0.0, -0.2], [1.0, 0.4]], np.float32), ("bm25", "multi")).tolist() == [[0, 2], [1, 1]]
+
+
+def test_token_vectors_are_fused_as_they_are_with_the_default_weight():
+    weights = default_weights(0.5)
+    assert weights["multi"] == pytest.approx(DEFAULT_MULTI_WEIGHT / 1.5)
+    fused = fuse(
+        np.array([[0.5, 0.8]], np.float32), ("dense", "multi"), "convex", weights, {"dense": 1.0, "multi": 1.0}
+    )
+    assert fused == pytest.approx([0.5 * weights["dense"] + 0.8 * weights["multi"]])
 
 
 def test_dbsf_maps_three_deviations_to_one():
@@ -109,3 +122,27 @@ def test_one_leg_is_not_fused():
     chosen = plan_of(Query(text="x", mode="bm25"), schema(), LEGS)
     assert chosen.legs == ("bm25",)
     assert chosen.describe()["fusion"] is None
+
+
+EVERY_LEG = ("dense", "bm25", "multi")
+EVERY_WEIGHT = {"dense": 0.5, "bm25": 0.3, "multi": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("mode", "legs", "sources"),
+    [
+        ("hybrid", EVERY_LEG, ("dense", "bm25")),
+        ("multi", ("multi",), ("dense", "bm25")),
+        ("dense", ("dense",), ("dense",)),
+    ],
+)
+def test_token_vectors_rank_and_never_find(mode, legs, sources):
+    chosen = plan(Query(text="x", mode=mode), schema(multi_dim=8), EVERY_LEG, EVERY_WEIGHT)
+    assert (chosen.legs, chosen.sources, tuple(chosen.depth)) == (legs, sources, sources)
+    assert chosen.deeper().depth == {leg: 200 for leg in sources}
+
+
+def test_as_many_documents_are_ranked_as_are_reranked():
+    chosen = plan_of(Query(text="x", limit=10, rerank=90), schema(), LEGS)
+    assert (chosen.want, chosen.depth["dense"]) == (90, 270)
+    assert plan_of(Query(text="x", limit=10, offset=100, rerank=90), schema(), LEGS).want == 110

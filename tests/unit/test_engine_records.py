@@ -17,6 +17,7 @@ from engine.storage.records import (
     encode_blocks,
     encode_document,
 )
+from index.multi import TokenRows
 from index.sparse_rows import SparseRows
 
 
@@ -25,7 +26,11 @@ def rows_of(rng, n, weights):
     return SparseRows.from_rows([(terms, weights(len(terms)).astype(np.float32)) for terms in picked])
 
 
-def block_of(seed, n, dim, *, sparse):
+def tokens_of(rng, n):
+    return TokenRows.from_vectors([rng.normal(size=(rng.integers(0, 5), 6)) for _ in range(n)], 6)
+
+
+def block_of(seed, n, dim, *, sparse, multi=False):
     rng = np.random.default_rng(seed)
     learned = rows_of(rng, n, rng.random)
     learned = SparseRows(learned.indptr, learned.terms % (1 << 32), learned.values) if sparse else None
@@ -36,6 +41,7 @@ def block_of(seed, n, dim, *, sparse):
         rng.normal(size=(n, dim)).astype(np.float16),
         rows_of(rng, n, lambda m: rng.integers(1, 9, m)),
         learned,
+        tokens_of(rng, n) if multi else None,
     )
 
 
@@ -49,18 +55,30 @@ def same_block(a, b):
         arrays
         and same_rows(a.terms, b.terms)
         and (a.sparse is None if b.sparse is None else same_rows(a.sparse, b.sparse))
+        and (a.multi is None if b.multi is None else same_tokens(a.multi, b.multi))
     )
 
 
-@given(seed=st.integers(0, 10**6), n=st.integers(0, 6), dim=st.integers(0, 9), sparse=st.booleans())
-def test_a_passage_block_survives_its_encoding(seed, n, dim, sparse):
-    block = block_of(seed, n, dim, sparse=sparse)
+def same_tokens(a, b):
+    return all(np.array_equal(x, y) for x, y in ((a.indptr, b.indptr), (a.codes, b.codes), (a.scales, b.scales)))
+
+
+@given(
+    seed=st.integers(0, 10**6), n=st.integers(0, 6), dim=st.integers(0, 9), sparse=st.booleans(), multi=st.booleans()
+)
+def test_a_passage_block_survives_its_encoding(seed, n, dim, sparse, multi):
+    block = block_of(seed, n, dim, sparse=sparse, multi=multi)
     assert same_block(decode_block(encode_block(block)), block)
 
 
-@given(seed=st.integers(0, 10**6), lengths=st.lists(st.integers(0, 4), min_size=1, max_size=5), sparse=st.booleans())
-def test_encoding_joined_blocks_encodes_each(seed, lengths, sparse):
-    blocks = [block_of(seed + i, n, 3, sparse=sparse) for i, n in enumerate(lengths)]
+@given(
+    seed=st.integers(0, 10**6),
+    lengths=st.lists(st.integers(0, 4), min_size=1, max_size=5),
+    sparse=st.booleans(),
+    multi=st.booleans(),
+)
+def test_encoding_joined_blocks_encodes_each(seed, lengths, sparse, multi):
+    blocks = [block_of(seed + i, n, 3, sparse=sparse, multi=multi) for i, n in enumerate(lengths)]
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     assert encode_blocks(PassageBlock.concat(blocks), indptr) == [encode_block(block) for block in blocks]
 
@@ -71,6 +89,29 @@ def test_encoding_joined_blocks_encodes_each(seed, lengths, sparse):
 def test_a_block_of_another_shape_is_corrupt(damage):
     with pytest.raises(CorruptData):
         decode_block(damage(encode_block(block_of(1, 3, 4, sparse=True))))
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d + b"x", lambda d: d[:30]])
+def test_a_block_whose_token_vectors_have_another_shape_is_corrupt(damage):
+    with pytest.raises(CorruptData):
+        decode_block(damage(encode_block(block_of(1, 3, 4, sparse=True, multi=True))))
+
+
+def test_a_block_without_token_vectors_has_the_bytes_that_it_had_before_there_were_any():
+    terms = SparseRows.from_rows([(np.array([5], np.uint64), np.array([2], np.float32))])
+    block = PassageBlock(
+        np.array([0], np.uint32),
+        np.array([7], np.uint32),
+        np.arange(16, dtype=np.uint8)[None],
+        np.array([[1.0, 0.5]], np.float16),
+        terms,
+        None,
+    )
+    assert encode_block(block).hex() == (
+        "0100000002000100010000000000000000000000"  # header: 1 passage, 2 dimensions, format 1, 1 term, 0 sparse
+        "0000000007000000000102030405060708090a0b0c0d0e0f003c0038"  # span, key, vector
+        "0000000001000000050000000000000000000040"  # terms
+    )
 
 
 def test_a_document_record_survives_its_encoding():

@@ -3,7 +3,8 @@
     python -m benchmarks.fusion_quality ../shared/eval --data /tmp/quality
 
 Every folder below the given one that is in BEIR layout is indexed once into --data (kept: a second run only queries) with
-the built-in model and the collection's defaults, then all its queries run in every mode. Beside us, in the same run:
+the built-in model and the collection's defaults, then all its queries run in every mode. "dense + bm25" has the weights
+of a collection without a learned sparse leg. Beside us, in the same run:
 sentence-transformers with the same model (title + text cut at 256 tokens) and bm25s (method lucene) on our analyser's
 terms, in the same language, of whole documents. Prints a Markdown table and one line of JSON.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from benchmarks.report import environment, print_json, print_table
 from engine import open_engine
 from engine.api import CollectionApi
 from engine.evaluation import EvaluationSet, Metrics, evaluate, read_corpus, read_evaluation_set
+from engine.fusion import BM25_SHARE
 from engine.values import Query
 from index.analyzer import Analyzer
 
@@ -67,7 +70,7 @@ def main() -> None:
     _print(results)
 
 
-def _measure_set(evaluation_set: EvaluationSet, data: Path, model: str, peers: bool) -> dict[str, object]:
+def _measure_set(evaluation_set: EvaluationSet, data: Path, model: str, peers: bool) -> dict[str, Any]:
     with open_engine(data / evaluation_set.name, model=model) as engine:
         if not engine.list_collections():
             engine.create_collection("c", language=_language(evaluation_set))
@@ -79,11 +82,11 @@ def _measure_set(evaluation_set: EvaluationSet, data: Path, model: str, peers: b
         index_s = time.perf_counter() - started
         info = collection.info()
         runs = RUNS | (SPARSE_RUNS if "sparse" in info.legs else {})
-        found = {name: _run(collection, evaluation_set, *run) for name, run in runs.items()}
         weights = info.weights
-    result: dict[str, object] = {name: metrics.ndcg_at_10 for name, metrics in found.items()}
+        found = {name: _run(collection, evaluation_set, weights, *run) for name, run in runs.items()}
+    result: dict[str, Any] = {name: metrics.ndcg_at_10 for name, metrics in found.items()}
     result["recall_at_100"] = {name: round(metrics.recall_at_100, 4) for name, metrics in found.items()}
-    result["bm25_weight"] = round(weights["bm25"] / weights["dense"], 3)
+    result["bm25_weight"] = round(_alone(weights) / weights["dense"], 3)
     result["index_s"] = round(index_s, 1)
     if peers:
         result["sentence-transformers"] = _sentence_transformers(evaluation_set).ndcg_at_10
@@ -91,11 +94,23 @@ def _measure_set(evaluation_set: EvaluationSet, data: Path, model: str, peers: b
     return result
 
 
+def _alone(weights: Mapping[str, float]) -> float:
+    """BM25's weight in a collection without a learned sparse leg."""
+    return weights["bm25"] / (BM25_SHARE if "sparse" in weights else 1.0)
+
+
 def _run(
-    collection: CollectionApi, evaluation_set: EvaluationSet, mode: str, fusion: str, without: Sequence[str]
+    collection: CollectionApi,
+    evaluation_set: EvaluationSet,
+    defaults: Mapping[str, float],
+    mode: str,
+    fusion: str,
+    without: Sequence[str],
 ) -> Metrics:
     run = {}
-    weights = dict.fromkeys(without, 0.0) or None
+    weights = {**defaults, **dict.fromkeys(without, 0.0)}
+    if "sparse" in without:
+        weights["bm25"] = _alone(defaults)
     items = list(evaluation_set.queries.items())
     for start in range(0, len(items), BATCH):
         part = items[start : start + BATCH]
@@ -153,20 +168,34 @@ def _ranked(
         yield query_id, [(ids[i], float(row[i])) for i in best if not positive or row[i] > 0]
 
 
-def _print(results: dict[str, dict[str, object]]) -> None:
+def _print(results: dict[str, dict[str, Any]]) -> None:
     known = [*RUNS, *SPARSE_RUNS, "sentence-transformers", "bm25s"]
     columns = [column for column in known if any(column in result for result in results.values())]
-    rows: list[list[object]] = []
-    gains = []
-    for name, result in results.items():
-        gains.append(result["hybrid"] - max(result["dense"], result["bm25"]))  # type: ignore[operator,type-var]
-        rows.append([name, *(result.get(column) for column in columns), f"{gains[-1]:+.3f}", result["bm25_weight"]])
-    means = [[r[c] for r in results.values() if c in r] for c in columns]
-    rows.append(["mean", *(float(np.mean(m)) if m else None for m in means), f"{np.mean(gains):+.3f}", ""])  # type: ignore[arg-type]
+    gains = {"hybrid - better leg": lambda r: r["hybrid"] - max(r["dense"], r["bm25"])}
+    if "dense + bm25" in columns:
+        gains["third leg"] = lambda r: r["hybrid"] - r["dense + bm25"]
+    rows = [
+        [name, *(result.get(column) for column in columns), *(f"{gain(result):+.4f}" for gain in gains.values()),
+         result["bm25_weight"]]
+        for name, result in results.items()
+    ]  # fmt: skip
+    means = [f"{np.mean([gain(result) for result in results.values()]):+.4f}" for gain in gains.values()]
+    rows.append(["mean", *_means(results.values(), columns), *means, ""])
     print("nDCG@10 (linear gain)\n")
-    print_table(["set", *columns, "hybrid - better leg", "BM25 weight"], rows)
+    print_table(["set", *columns, *gains, "BM25 weight"], rows)
+    recalls = {name: result["recall_at_100"] for name, result in results.items()}
+    legs = [column for column in columns if column in next(iter(recalls.values()))]
+    print("\nrecall@100\n")
+    recalled = [[name, *(recall[leg] for leg in legs)] for name, recall in recalls.items()]
+    print_table(["set", *legs], [*recalled, ["mean", *_means(recalls.values(), legs)]])
     print()
     print_json({"benchmark": "fusion_quality", "environment": environment(0), "results": results})
+
+
+def _means(results: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[float | None]:
+    """The mean of each column over the sets that have it."""
+    found = [[result[column] for result in results if column in result] for column in columns]
+    return [float(np.mean(values)) if values else None for values in found]
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ class Embedder:
         has_dense: whether the dense vectors were trained for search; a SPLADE checkpoint's were not.
         has_sparse: whether vectors come with a learned sparse part.
         multi_dim: width of the token vectors that come with them; 0 for a model that gives none.
+        sparse_idf: whether sparse queries are to be multiplied by the index's inverse document frequencies.
         device: "cpu" or "cuda:0".
         max_passage_tokens: the most tokens of one passage.
         window_tokens: the longest input of a document, special tokens included.
@@ -82,6 +83,7 @@ class Embedder:
         self.has_dense = recipe.has_dense
         self.has_sparse = recipe.sparse_head != "none"
         self.multi_dim = model.multi_dim
+        self.sparse_idf = recipe.sparse_idf
         self.device = model.device
         self.max_passage_tokens = recipe.passage_tokens
         self.window_tokens = recipe.window_tokens

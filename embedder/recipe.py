@@ -44,6 +44,7 @@ class Recipe:
         has_dense: whether the dense vectors were trained for similarity (a SPLADE checkpoint's were not).
         sparse_head: "mlm_max": max over tokens of log(1 + relu(logit)), by the checkpoint's own vocabulary layer;
             "tuned": the head of a tuned model (``sparse_heads``).
+        sparse_idf: whether the index must multiply the terms of a sparse query by its own inverse document frequencies.
         max_tokens: the longest input of the model, special tokens included; longer queries are cut.
         window_tokens: the longest window of a document, special tokens included.
         passage_tokens: the most tokens of one passage.
@@ -66,6 +67,7 @@ class Recipe:
     matryoshka_dims: tuple[int, ...] = ()
     has_dense: bool = True
     sparse_head: SparseHead = "none"
+    sparse_idf: bool = False
     max_tokens: int = 512
     window_tokens: int = 512
     passage_tokens: int = 512

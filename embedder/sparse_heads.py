@@ -7,7 +7,7 @@ from:
     token_weight   each of the passage's own tokens, weighed in its context; no expansion
     landmark_lm    the passage's pooled state through the vocabulary: expansion, one projection a passage
     union          token weights, and through the vocabulary the pooled state and the heaviest tokens
-    neighbours     every token hands its weight on to the few terms that its state resembles, among its id's neighbours
+    neighbours     soft term frequencies: every token counts for its own term, and a little for the terms that it resembles
     mlm_max        every token through the vocabulary: the dearest, as large as the backbone itself
 
 Queries are short, so every token of a query is projected in landmark_lm and union too.
@@ -24,6 +24,9 @@ from torch import Tensor, nn
 from embedder.errors import InvalidRecipe
 
 SparseHeadKind = Literal["token_weight", "landmark_lm", "union", "neighbours", "mlm_max"]
+BM25_K1, BM25_B = 1.2, 0.75  # saturation and length normalisation, as in the BM25 leg
+COMMON_IDF = 1.0  # a term of a lower inverse document frequency is in more than a third of all passages
+IMPORTANCE_SCALE = 4.0  # unit vectors have small coordinates; this brings them into the range where gelu bends
 VOCABULARY_CHUNK = 4096  # columns of logits held at a time: at 2,048 tokens, 32 MiB of float32
 
 
@@ -166,17 +169,21 @@ class ProjectionHead(SparseHead):
 
 
 class NeighbourHead(SparseHead):
-    """``neighbours``: a sparse code of late interaction (ColBERT, Khattab and Zaharia 2020) over the vocabulary.
+    """``neighbours``: BM25 over soft term frequencies.
 
-    Every term has a direction, where the states of its tokens point on average. A token's weight for a term is
-    ``importance * relu(cosine - threshold) / (1 - threshold)`` of its own direction and the term's; a passage keeps the
-    greatest. So a query and a passage meet in a term when each has a token that is used as that term is. A token is
-    compared with the nearest terms of its own id only (``candidates``), which costs a hundredth of the whole vocabulary.
-    A query token's importance also has the id's inverse document frequency as a factor.
+    Every term has a direction, where the states of its tokens point on average. A token counts for its own term, the more
+    the more typical its use of it, and a little for the terms that are used as it is used here: those of its id's nearest
+    terms (``candidates``) whose direction its own resembles. A passage adds its tokens up, and saturates the sums as BM25
+    does. A query's sums stay as they are: the index multiplies them by its own inverse document frequencies
+    (``Recipe.sparse_idf``). In training, where there is no index, ``frequency`` stands in for those.
+
+    So a query and a passage meet in a term when each has a token that is used as that term is: a sparse code of late
+    interaction (ColBERT, Khattab and Zaharia 2020) that keeps what makes BM25 strong.
     """
 
     candidates: Tensor
     centre: Tensor
+    mean_length: Tensor
 
     def __init__(self, config: SparseHeadConfig, special_ids: Tensor) -> None:
         super().__init__(config, special_ids)
@@ -184,9 +191,10 @@ class NeighbourHead(SparseHead):
         most = max(config.neighbours, config.query_neighbours)
         self.register_buffer("candidates", torch.zeros(n_terms, most, dtype=torch.int32))
         self.register_buffer("centre", torch.zeros(hidden))
+        self.register_buffer("mean_length", torch.tensor(100.0))
         self.decoder = nn.Parameter(torch.zeros(n_terms, hidden))
         self.frequency = nn.Parameter(torch.ones(n_terms), requires_grad=False)
-        self.document, self.query = _Side(hidden, config.units), _Side(hidden, config.units)
+        self.document, self.query = _Side(hidden, config.units, 1.0), _Side(hidden, config.units, 0.3)
 
     def forward(self, states: Tensor, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False) -> Tensor:
         """See ``SparseHead.forward``."""
@@ -194,29 +202,49 @@ class NeighbourHead(SparseHead):
         ids, owners = ids[real], owners[real]
         side, count = (self.query, self.config.query_neighbours) if query else (self.document, self.config.neighbours)
         direction, importance = side(states[real].to(self.decoder.dtype), self.centre)
-        if query:
-            importance = importance * self.frequency[ids]
         terms = self.candidates[ids, :count].long()
         cosines = torch.bmm(self.decoder[terms], direction[:, :, None]).squeeze(2).float()
-        weights = torch.relu((cosines - side.threshold) / (1 - side.threshold)) * importance[:, None]
-        return self._pruned(self._greatest(weights, terms, owners[:, None], n_passages).masked_fill(self.special, 0.0))
+        shared = side.shared(cosines) * importance[:, 1:]
+        # Words that most passages have lend nothing, and a token's own term is counted below.
+        shared = shared * ((self.frequency[ids] > COMMON_IDF)[:, None] & (terms != ids[:, None]))
+        own = side.own((direction * self.decoder[ids]).sum(dim=1).float()) * importance[:, 0]
+        places = torch.cat([(owners[:, None] * self.config.vocabulary + terms).reshape(-1),
+                            owners * self.config.vocabulary + ids])  # fmt: skip
+        sums = own.new_zeros(n_passages * self.config.vocabulary)
+        sums = sums.index_add(0, places, torch.cat([shared.reshape(-1), own])).view(n_passages, -1)
+        if query:
+            return self._pruned((sums * self.frequency if self.training else sums).masked_fill(self.special, 0.0))
+        lengths = torch.bincount(owners, minlength=n_passages) / self.mean_length
+        saturated = sums * (BM25_K1 + 1) / (sums + BM25_K1 * (1 - BM25_B + BM25_B * lengths)[:, None])
+        return self._pruned(saturated.masked_fill(self.special, 0.0))
 
 
 class _Side(nn.Module):
-    """How the tokens of documents, or of queries, are read: their direction, importance and threshold."""
+    """How the tokens of documents, or of queries, are read."""
 
-    def __init__(self, hidden: int, units: int) -> None:
+    def __init__(self, hidden: int, units: int, gain: float) -> None:
         super().__init__()
-        self.turn = nn.Linear(hidden, hidden)
+        self.turn = nn.Linear(hidden, hidden, bias=False)
         self.inner = nn.Linear(hidden, units)
-        self.outer = nn.Linear(units, 1)
-        self.threshold = nn.Parameter(torch.tensor(0.3))
+        self.outer = nn.Linear(units, 2)
+        self.threshold = nn.Parameter(torch.tensor(0.35))
+        self.own_threshold = nn.Parameter(torch.tensor(0.35))
+        self.gain = nn.Parameter(torch.tensor(gain))
 
     def forward(self, states: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit directions [t, h] and importances float32[t], above zero."""
-        direction = nn.functional.normalize(self.turn(states - centre), dim=1)
-        importance = self.outer(nn.functional.gelu(self.inner(states))).squeeze(-1)
-        return direction, nn.functional.softplus(importance).float()
+        """Unit directions [t, h], and importances float32[t, 2], above zero: for the own term, and for others."""
+        centred = states - centre
+        direction = nn.functional.normalize(self.turn(centred), dim=1)
+        inner = nn.functional.gelu(self.inner(IMPORTANCE_SCALE * nn.functional.normalize(centred, dim=1)))
+        return direction, nn.functional.softplus(self.outer(inner)).float()
+
+    def own(self, cosines: Tensor) -> Tensor:
+        """How often a token counts for its own term, 0.2 to 2, by the cosine with its direction."""
+        return 2 * ((cosines - self.own_threshold) / (1 - self.own_threshold)).clamp(0.1, 1.0).float()
+
+    def shared(self, cosines: Tensor) -> Tensor:
+        """How often it counts for other terms, zero below the threshold."""
+        return (self.gain * torch.relu(cosines - self.threshold) / (1 - self.threshold)).float()
 
 
 def vocabulary_weights(inputs: Tensor, counts: list[int], decoder: Tensor, bias: Tensor | None) -> Tensor:

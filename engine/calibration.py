@@ -157,7 +157,7 @@ def is_prose(sentence: str) -> bool:
 
 def _idf(snapshot: Snapshot, terms: Sequence[str]) -> list[float]:
     hashes = np.array([term_hash(term) for term in terms], np.uint64)
-    df = snapshot.doc_freq(hashes) if len(hashes) else np.empty(0, np.int64)
+    df = snapshot.doc_freq("bm25", hashes) if len(hashes) else np.empty(0, np.int64)
     return [
         weight if n else 0.0 for weight, n in zip(BM25.idf(snapshot.n_passages, df).tolist(), df.tolist(), strict=True)
     ]
@@ -183,7 +183,7 @@ def _bm25_scores(
     scores, own = np.zeros((len(queries), len(others))), np.zeros(len(queries))
     for i, query in enumerate(queries):
         terms, hashes, counts = bm25_terms(analyzer, query.words)
-        df = snapshot.doc_freq(hashes)
+        df = snapshot.doc_freq("bm25", hashes)
         weights = np.where(df > 0, BM25.idf(snapshot.n_passages, df) * counts, 0).astype(np.float32)
         scale = bm25_scale(weights, snapshot.n_passages)
         for position, live in enumerate(snapshot.segments):

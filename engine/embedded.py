@@ -286,6 +286,7 @@ def model_schema(
         rotate=not embedder.matryoshka,
         sparse=embedder.has_sparse if sparse is None else sparse,
         multi_dim=embedder.multi_dim if multi else 0,
+        sparse_idf=embedder.sparse_idf,
         model=model.recorded_name,
         fingerprint=model.fingerprint(),
         language=language,

@@ -169,7 +169,9 @@ class QueryEncoder:
         if value is None:
             raise InvalidQuery(field, "is missing: this collection has no model that could make it from the text")
         terms, hashes, counts = bm25_terms(self.analyzer, query.text or "")
-        return EncodedQuery(dense, sparse, self._sparse_terms(sparse), terms, hashes, counts, multi)
+        return EncodedQuery(
+            dense, sparse, self._sparse_terms(sparse), terms, hashes, counts, multi, self._schema.sparse_idf
+        )
 
     def _multi(self, query: Query, embedded: EmbeddedQuery | None) -> np.ndarray | None:
         """The query's token vectors, float32[n, multi_dim], whose lengths are their shares: they sum to 1."""

@@ -32,15 +32,25 @@ TINY = 1e-9  # keeps a scale above zero in an empty collection
 # Relative to a dense weight of 1, for collections that could not be calibrated: the middle of a plateau from 0.30 to 0.44.
 DEFAULT_LEXICAL_WEIGHT = 0.4
 # Of the token vectors' mean cosine, relative to a dense weight of 1.
-DEFAULT_MULTI_WEIGHT = 1.0
+MULTI_WEIGHT = 1.0
+# Beside a learned sparse leg BM25 says less that is new: it keeps this share of its weight (benchmarks.fusion_quality).
+SPARSE_WEIGHT = 1.6
+BM25_SHARE = 0.5
 # A query whose weight vector is longer than this many of the rarest terms is a long one.
 LONG_QUERY = 3.0
 
 
-def default_weights(bm25: float = DEFAULT_LEXICAL_WEIGHT) -> dict[str, float]:
-    """Weights by leg that sum to 1 over dense and BM25; ``bm25`` is relative to a dense weight of 1."""
-    relative = {"dense": 1.0, "sparse": DEFAULT_LEXICAL_WEIGHT, "bm25": bm25, "multi": DEFAULT_MULTI_WEIGHT}
-    return {leg: weight / (1.0 + bm25) for leg, weight in relative.items()}
+def default_weights(
+    bm25: float = DEFAULT_LEXICAL_WEIGHT, *, sparse: bool = False, multi: bool = False
+) -> dict[str, float]:
+    """Weights by leg that sum to 1; ``bm25`` is relative to a dense weight of 1, in a collection of these two legs."""
+    relative = {"dense": 1.0, "bm25": bm25}
+    if sparse:
+        relative |= {"sparse": SPARSE_WEIGHT, "bm25": BM25_SHARE * bm25}
+    if multi:
+        relative["multi"] = MULTI_WEIGHT
+    total = sum(relative.values())
+    return {leg: weight / total for leg, weight in relative.items()}
 
 
 def bm25_scale(weights: np.ndarray, n_passages: int) -> float:

@@ -111,7 +111,8 @@ class Generation:
 
     def weights(self) -> dict[str, float]:
         """The fusion weights by leg: calibrated ones, under those that the collection was created with."""
-        found = default_weights() if self._calibration is None else default_weights(self._calibration.bm25_weight)
+        bm25 = DEFAULT_LEXICAL_WEIGHT if self._calibration is None else self._calibration.bm25_weight
+        found = default_weights(bm25, sparse=self.schema.sparse, multi=self.schema.multi_dim > 0)
         return {leg: weight for leg, weight in {**found, **self.schema.weights}.items() if leg in self.schema.legs}
 
     def optimize(self) -> None:

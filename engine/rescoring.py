@@ -15,7 +15,6 @@ from engine.segment import BM25, Segment
 from engine.snapshot import Snapshot
 from engine.values import Leg, TermContribution
 from index.hits import Hits
-from index.sparse import SparseIndex
 from index.sparse_rows import SparseQuery
 
 
@@ -23,9 +22,10 @@ from index.sparse_rows import SparseQuery
 class EncodedQuery:
     """A query as the legs read it; None where it has nothing for that leg.
 
-    dense: float32[dim], unit length. sparse: learned weights, with their terms as text in ``sparse_terms``. terms: the
-    analysed BM25 terms as text, in hash order, with their 64-bit ``hashes`` (uint64[m] ascending) and ``counts``
-    (float32[m]) in the query. multi: float32[n, multi_dim], a vector a token, whose lengths sum to 1.
+    dense: float32[dim], unit length. sparse: learned weights, with their terms as text in ``sparse_terms``; the index
+    multiplies them by its inverse document frequencies when ``sparse_idf``. terms: the analysed BM25 terms as text, in
+    hash order, with their 64-bit ``hashes`` (uint64[m] ascending) and ``counts`` (float32[m]) in the query. multi:
+    float32[n, multi_dim], a vector a token, whose lengths sum to 1.
     """
 
     dense: np.ndarray | None
@@ -35,6 +35,7 @@ class EncodedQuery:
     hashes: np.ndarray
     counts: np.ndarray
     multi: np.ndarray | None = None
+    sparse_idf: bool = False
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -73,9 +74,9 @@ class DenseQuery:
 class LexicalQuery:
     """A query in the BM25 or the learned sparse leg, weighed against one snapshot.
 
-    query: weights by term; for BM25 idf times query count, from live counts. terms: the same terms as text. avg_len: the
-    snapshot's mean passage length, for BM25. scale: the score that counts as 1 in a convex fusion, see
-    `engine.fusion`.
+    query: weights by term; for BM25 idf times query count, from live counts, and so for a model that asks for it. terms:
+    the same terms as text. avg_len: the snapshot's mean passage length, for BM25. scale: the score that counts as 1 in
+    a convex fusion, see `engine.fusion`.
     """
 
     leg: Leg
@@ -86,23 +87,18 @@ class LexicalQuery:
 
     def search(self, segment: Segment, depth: int, allow: np.ndarray | None, *, exact: bool) -> Hits:
         """The best ``depth`` allowed rows of one segment that match a term; always exact."""
-        return self._index(segment).search(self.query, depth, allow=allow, avg_len=self.avg_len)
+        return segment.lexical(self.leg).search(self.query, depth, allow=allow, avg_len=self.avg_len)
 
     def score(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
         """float32[m]: the exact score of each row (int64[m])."""
-        return self._index(segment).score(self.query, rows, avg_len=self.avg_len)
+        return segment.lexical(self.leg).score(self.query, rows, avg_len=self.avg_len)
 
     def contributions(self, segment: Segment, row: int) -> list[TermContribution]:
         """The terms that the query and one row share."""
-        parts = self._index(segment).contributions(self.query, row, avg_len=self.avg_len).tolist()
+        parts = segment.lexical(self.leg).contributions(self.query, row, avg_len=self.avg_len).tolist()
         return [
             TermContribution(term, self.leg, part) for term, part in zip(self.terms, parts, strict=True) if part > 0
         ]
-
-    def _index(self, segment: Segment) -> SparseIndex:
-        index = segment.bm25 if self.leg == "bm25" else segment.sparse
-        assert index is not None
-        return index
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,25 +130,32 @@ def weigh(query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...]) -> Leg
             assert query.dense is not None
             weighed[leg] = DenseQuery(query.dense)
         elif leg == "bm25":
-            weighed[leg] = _bm25_query(query, snapshot)
+            lexical, terms = _weighed_by_idf(snapshot, leg, SparseQuery(query.hashes, query.counts), query.terms)
+            scale = bm25_scale(lexical.weights, snapshot.n_passages)
+            weighed[leg] = LexicalQuery(leg, lexical, terms, snapshot.avg_len, scale)
         elif leg == "multi":
             assert query.multi is not None
             weighed[leg] = MultiQuery(query.multi)
         else:
             assert query.sparse is not None
-            scale = sparse_scale(query.sparse.weights, snapshot.mean_sparse_norm)
-            weighed[leg] = LexicalQuery(leg, query.sparse, query.sparse_terms, None, scale)
+            lexical, terms = query.sparse, query.sparse_terms
+            if query.sparse_idf:
+                lexical, terms = _weighed_by_idf(snapshot, leg, lexical, terms)
+            scale = sparse_scale(lexical.weights, snapshot.mean_sparse_norm)
+            weighed[leg] = LexicalQuery(leg, lexical, terms, None, scale)
     return weighed
 
 
-def _bm25_query(query: EncodedQuery, snapshot: Snapshot) -> LexicalQuery:
-    """The query's terms that some live passage holds, weighed by idf; a term that none holds says nothing about any."""
-    df = snapshot.doc_freq(query.hashes)
+def _weighed_by_idf(
+    snapshot: Snapshot, leg: Leg, query: SparseQuery, terms: tuple[str, ...]
+) -> tuple[SparseQuery, tuple[str, ...]]:
+    """The terms that some live passage holds, times their idf; a term that none holds says nothing about any."""
+    df = snapshot.doc_freq(leg, query.terms)
     held = df > 0
-    weights = (BM25.idf(snapshot.n_passages, df) * query.counts)[held]
-    terms = tuple(term for term, known in zip(query.terms, held.tolist(), strict=True) if known)
-    scale = bm25_scale(weights, snapshot.n_passages)
-    return LexicalQuery("bm25", SparseQuery(query.hashes[held], weights), terms, snapshot.avg_len, scale)
+    weights = (BM25.idf(snapshot.n_passages, df) * query.weights)[held]
+    return SparseQuery(query.terms[held], weights), tuple(
+        term for term, known in zip(terms, held.tolist(), strict=True) if known
+    )
 
 
 @dataclass(frozen=True, slots=True)

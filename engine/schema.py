@@ -25,7 +25,9 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
 
     dim: width of the dense vectors, 0 for a collection without a dense leg. coarse_dim: width of the prefix that graphs and
     scans use. rotate: whether the prefix is taken after a PCA rotation, because the model was not trained for Matryoshka.
-    sparse: whether passages have learned sparse vectors. multi_dim: width of the token vectors, 0 for none. model and
+    sparse: whether passages have learned sparse vectors; sparse_idf: whether the terms of a sparse query are multiplied by
+    their inverse document frequencies here, because the model leaves that to the index. multi_dim: width of the token
+    vectors, 0 for none. model and
     fingerprint: what made the vectors; None when callers bring their own. language: the Snowball language of the text
     analyser. weights: default fusion weights by leg; empty: the engine's. created: ISO 8601, UTC.
     """
@@ -37,6 +39,7 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     rotate: bool
     sparse: bool
     multi_dim: int = 0
+    sparse_idf: bool = False
     model: str | None
     fingerprint: dict[str, str] | None
     language: str

@@ -25,6 +25,7 @@ from engine.errors import CorruptData
 from engine.schema import CollectionSchema
 from engine.storage.durable import seal_folder, verify_folder
 from engine.storage.records import PassageBlock
+from engine.values import Leg
 from index.bm25 import Bm25
 from index.dense import DenseIndex
 from index.errors import SearchIndexError
@@ -72,6 +73,12 @@ class Segment:
     def n_rows(self) -> int:
         """The number of passages, deleted ones included."""
         return len(self.row_docs)
+
+    def lexical(self, leg: Leg) -> SparseIndex:
+        """The index of the BM25 or the learned sparse leg, which the collection has."""
+        index = self.bm25 if leg == "bm25" else self.sparse
+        assert index is not None
+        return index
 
     @staticmethod
     def build(

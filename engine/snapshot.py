@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from engine.segment import Segment
+from engine.values import Leg
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,12 @@ class Snapshot:
         """The mean BM25 length of live passages, at least 1."""
         return max(1.0, sum(live.live_length for live in self.segments) / max(1, self.n_passages))
 
-    def doc_freq(self, terms: np.ndarray) -> np.ndarray:
-        """int64[m]: the live passages that hold each term (uint64[m] hashes)."""
+    def doc_freq(self, leg: Leg, terms: np.ndarray) -> np.ndarray:
+        """int64[m]: the live passages that hold each term (uint64[m]) of a lexical leg."""
         total = np.zeros(len(terms), np.int64)
         for live in self.segments:
             deleted = None if live.live_rows is None else ~live.live_rows
-            total += live.segment.bm25.doc_freq(terms, deleted)
+            total += live.segment.lexical(leg).doc_freq(terms, deleted)
         return total
 
     @property

@@ -26,7 +26,7 @@ TYPICAL_LOGIT = 1.0  # the mean of those terms, so that weights are about log 2
 PRIOR = 5.0  # a term's mean counts its regression as so many states
 RIDGE = 1e-3  # of the covariance, as a part of its mean variance
 CALIBRATED = 64  # passages that set the scale
-SAMPLE = 1000  # passages that are read
+SAMPLE = 1000  # passages that are read unless told otherwise
 ROWS_AT_ONCE = 2048  # terms whose neighbours are sought together
 
 
@@ -48,19 +48,20 @@ class TermStatistics:
 
 
 @torch.no_grad()
-def begin_sparse_head(student: Student, passages: Sequence[str]) -> None:
+def begin_sparse_head(student: Student, passages: Sequence[str], *, sample: int = SAMPLE) -> None:
     """Set the first weights of a new sparse head; one that weighs only a passage's own tokens stays as it is.
 
     The same student and passages give the same weights.
 
     Args:
         student: its heads are not trained yet.
-        passages: what it will learn from; at most ``SAMPLE`` are read, evenly spaced.
+        passages: what it will learn from.
+        sample: the most passages that are read, evenly spaced.
     """
     head = student.parts.sparse
     if head is None or head.config.kind == "token_weight":
         return
-    chosen = [passages[i] for i in np.linspace(0, len(passages) - 1, min(SAMPLE, len(passages))).astype(int)]
+    chosen = [passages[i] for i in np.linspace(0, len(passages) - 1, min(sample, len(passages))).astype(int)]
     rows = student.inputs.passages(chosen).rows
     embeddings = student.parts.network.get_input_embeddings().weight.detach().float()
     with student.evaluating():
@@ -104,8 +105,9 @@ def _begin_neighbours(head: NeighbourHead, statistics: TermStatistics, rows: Seq
     found = np.bincount(np.concatenate([np.unique(row.ids) for row in rows]), minlength=head.config.vocabulary)
     frequency = np.log1p((len(rows) - found + 0.5) / (found + 0.5)).astype(np.float32)
     head.frequency.copy_(torch.from_numpy(frequency))
+    head.mean_length.fill_(float(np.mean([len(row.ids) for row in rows])))
     for side in (head.document, head.query):
-        _set_identity(side.turn)
+        nn.init.eye_(side.turn.weight)
         nn.init.zeros_(side.outer.weight)
         nn.init.constant_(side.outer.bias, math.log(math.e - 1))  # softplus of it is 1: all tokens are as important
 

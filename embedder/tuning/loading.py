@@ -72,7 +72,9 @@ def load_student(model: str, config: TuningConfig, *, device: str | None = None)
         )
     if not parts.trainable():
         raise InvalidInput("config", "nothing", "ask for lora, train_layers, dense_dim or a sparse_head to be trained")
-    source = replace(source, recipe=replace(recipe, sparse_head="none" if parts.sparse is None else "tuned"))
+    kind = None if parts.sparse is None else parts.sparse.config.kind
+    recipe = replace(recipe, sparse_head="none" if kind is None else "tuned", sparse_idf=kind == "neighbours")
+    source = replace(source, recipe=recipe)
     limits = {"passage_tokens": config.passage_tokens, "query_tokens": config.query_tokens}
     student = Student(source, parts, InputBuilder(source.recipe, tokenizer, **limits), config)
     if recipe.attention == "bidirectional" and is_decoder(network.config.model_type):

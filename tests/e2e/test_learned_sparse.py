@@ -1,5 +1,7 @@
 """A collection whose model has a learned sparse head: its leg searches, fuses, and says which terms the model added."""
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -29,13 +31,13 @@ def model(tmp_path: Path) -> str:
     head = build_sparse_head({**sizes, "units": 4}, torch.arange(6))
     for parameter in head.parameters():
         parameter.data.zero_()
-    head.decoder.data[:] = 1 / 4  # every cosine is 1: only the candidates decide
     cat, dog = (tiny_models.VOCABULARY[word] for word in ("cat", "dog"))
     head.candidates.copy_(torch.arange(n_terms)[:, None].expand(-1, 2))
     head.candidates[cat, 1], head.candidates[dog, 1] = dog, cat
-    head.frequency.data[:] = 1.0
+    head.frequency.data[:] = 2.0
     for side in (head.document, head.query):
-        side.turn.bias.data[:] = 1.0
+        side.threshold.data.fill_(-2.0)  # below every cosine: only the candidates decide
+        side.gain.data.fill_(1.0)
     tensors = {f"sparse.{name}": tensor for name, tensor in head.state_dict().items()}
     digest = weights_digest(checkpoint, recipe_for(checkpoint))
     tuned = TunedModel(name="tiny", base=str(base), base_weights=digest, sparse_head={**sizes, "units": 4})
@@ -74,6 +76,28 @@ def test_a_sparse_score_counts_relative_to_the_norms_of_query_and_passages(tmp_p
         query_norm = sum(weight**2 for weight in query.sparse.values()) ** 0.5
         scale = query_norm * sum(norms) / len(norms)
         assert fused["mat"].score == pytest.approx(fused["mat"].score_detail.sparse / scale, rel=1e-4)
+
+
+def test_a_model_can_leave_the_inverse_document_frequencies_to_the_index(tmp_path: Path, model: str) -> None:
+    folder = Path(model)
+    described = json.loads((folder / "landmark.json").read_text())
+    (folder / "landmark.json").write_text(json.dumps({**described, "recipe": {"sparse_idf": True}}))
+    with open_engine(tmp_path / "data", model=model) as engine:
+        collection = engine.create_collection("c")
+        collection.upsert(DOCUMENTS)
+        (query,) = engine.embed(["cat mat"], query=True)
+        vectors = {d["doc_id"]: engine.embed([f"{d['title']} {d['text']}"])[0].sparse for d in DOCUMENTS}
+        hits = collection.query("cat mat", mode="sparse").hits
+        assert len(hits) == 3
+        for hit in hits:
+            expected = 0.0
+            for term, weight in query.sparse.items():
+                df = sum(term in vector for vector in vectors.values())
+                idf = math.log(1 + (3 - df + 0.5) / (df + 0.5))
+                expected += weight * idf * vectors[hit.doc_id].get(term, 0.0)
+            assert hit.score_detail.sparse == pytest.approx(expected, rel=2e-3)
+            parts = [term.contribution for term in hit.score_detail.terms]
+            assert sum(parts) == pytest.approx(hit.score_detail.sparse, rel=1e-5)
 
 
 def test_terms_that_callers_brought_are_never_called_expansions(tmp_path: Path) -> None:

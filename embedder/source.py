@@ -1,6 +1,7 @@
 """Which files make the model of this name, and how are they used?
 
-builtin       the packaged backbone, also under its full name, builtin:all-MiniLM-L6-v2
+builtin       the packaged backbone with Landmark's own heads, also under its full name, builtin:landmark-1
+builtin:all-MiniLM-L6-v2   the packaged backbone alone
 a folder      a checkpoint, or a tuned model that names its base
 owner/name    a checkpoint on the Hugging Face hub, or in its local cache
 """
@@ -18,7 +19,7 @@ from embedder.fingerprint import weights_digest
 from embedder.recipe import Recipe
 from embedder.tuned import TunedModel, check_base, read_tuned
 
-BUILTIN = ("builtin", builtin.BACKBONE)
+BUILTIN = ("builtin", builtin.NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,15 @@ def find_model(name: str) -> ModelSource:
         ModelLoadFailed: the files do not make a model.
         InvalidRecipe: the checkpoint's description cannot be used, or it is not the base that was tuned.
     """
-    if name in BUILTIN:
+    if name == builtin.BACKBONE:
         return _base(name)
-    folder = locate(name)
+    folder = builtin.HEADS if name in BUILTIN else locate(name)
     tuned = read_tuned(folder)
     return _base(name) if tuned is None else _tuned(folder, tuned)
 
 
 def _base(name: str) -> ModelSource:
-    if name in BUILTIN:
+    if name == builtin.BACKBONE:
         return ModelSource(open_checkpoint(builtin.BACKBONE, builtin.model_folder()), builtin.RECIPE)
     checkpoint = open_checkpoint(name, locate(name))
     return ModelSource(checkpoint, recipe_for(checkpoint))

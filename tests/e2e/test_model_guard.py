@@ -1,11 +1,16 @@
 """A collection is only ever used with the model that made its vectors."""
 
+import subprocess
+import sys
+
 import pytest
 
 from engine import open_engine
 from engine.errors import FingerprintMismatch, LegMissing
+from engine.migration import migrate
 from tests.support.tiny_models import save_bert
 
+BACKBONE = "builtin:all-MiniLM-L6-v2"
 DOCUMENTS = [
     {"doc_id": "keys", "title": "Keys", "text": "Rotate the keys of the server once a year."},
     {"doc_id": "tea", "title": "Tea", "text": "Green tea is steeped for two minutes in hot water."},
@@ -31,12 +36,25 @@ def test_another_model_is_refused_with_what_differs_and_nothing_is_written(tmp_p
         assert engine.get_collection("c").query("changing keys").hits[0].doc_id == "keys"
 
 
-def test_the_built_in_model_says_that_it_has_no_learned_sparse_head(tmp_path):
-    with open_engine(tmp_path) as engine:
+def test_a_model_without_a_learned_sparse_head_says_so(tmp_path):
+    with open_engine(tmp_path, model=BACKBONE) as engine:
         collection = engine.create_collection("c")
         assert collection.info().legs == ("dense", "bm25")
         with pytest.raises(LegMissing, match="no learned sparse head"):
             collection.query("keys", mode="sparse")
+
+
+def test_a_collection_of_the_backbone_alone_is_refused_by_the_built_in_model_and_told_to_migrate(tmp_path):
+    with open_engine(tmp_path, model=BACKBONE) as engine:
+        engine.create_collection("c").upsert(DOCUMENTS)
+    command = [sys.executable, "-m", "cli.main", "query", "changing keys", "--data", str(tmp_path), "--collection", "c"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "engine migrate" in refused.stderr
+    with open_engine(tmp_path) as engine:
+        migrate(engine, "c")
+        assert engine.get_collection("c").info().legs == ("dense", "sparse", "bm25")
+        assert engine.get_collection("c").query("changing keys").hits[0].doc_id == "keys"
 
 
 def test_unchanged_text_is_not_embedded_again(tmp_path):

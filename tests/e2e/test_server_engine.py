@@ -163,7 +163,7 @@ INVALID = {
     "unknown mode": lambda docs, own: docs.query("x", mode="fuzzy"),
     "unknown fusion": lambda docs, own: docs.query("x", fusion="borda"),
     "empty query": lambda docs, own: docs.query(""),
-    "missing leg": lambda docs, own: docs.query("x", mode="sparse"),
+    "missing leg": lambda docs, own: docs.query("x", mode="multi"),
     "neither ids nor filter": lambda docs, own: docs.delete(),
     "unknown document": lambda docs, own: docs.update_metadata("nothing", {"a": 1}),
     "nested metadata": lambda docs, own: docs.upsert([{"doc_id": "x", "text": "t", "metadata": {"a": {"b": 1}}}]),

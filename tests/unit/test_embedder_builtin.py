@@ -32,8 +32,8 @@ def embedder() -> Iterator[Embedder]:
 
 def test_the_built_in_model_says_what_it_is(embedder: Embedder) -> None:
     assert (embedder.dim, embedder.coarse_dim, embedder.matryoshka) == (384, 128, False)
-    assert (embedder.has_dense, embedder.has_sparse, embedder.window_tokens) == (True, False, 256)
-    assert "MiniLM" in embedder.name
+    assert (embedder.has_dense, embedder.has_sparse, embedder.window_tokens) == (True, True, 256)
+    assert embedder.name == "builtin:landmark-1"
     assert len(embedder.fingerprint.digest) == 32
 
 
@@ -50,7 +50,25 @@ def test_vectors_have_unit_length_and_meaning(embedder: Embedder) -> None:
     assert query.dense.dtype == np.float32
     assert np.linalg.norm(query.dense) == pytest.approx(1, abs=1e-6)
     assert query.dense @ near.dense > 0.5 > query.dense @ far.dense
-    assert (query.tokens, query.sparse) == (4, None)
+    assert query.tokens == 4
+
+
+def test_sparse_vectors_hold_the_text_s_own_terms_and_terms_of_like_use(embedder: Embedder) -> None:
+    (query,) = embedder.embed_queries(["how to cook rice"])
+    (document,) = embedder.embed_documents([DocumentInput("", "Boil the rice in twice its volume of water.")])
+    for sparse in (query.sparse, document.passages[0].vectors.sparse):
+        assert sparse is not None
+        terms = {embedder.term_text(int(i)): float(w) for i, w in zip(sparse.ids, sparse.weights, strict=True)}
+        assert "rice" in terms
+        assert terms.keys() - set("how to cook boil the rice in twice its volume of water .".split())  # noqa: SIM905
+        assert min(terms.values()) > 0
+    assert len(document.passages[0].vectors.sparse.ids) <= 256
+
+
+def test_the_shipped_heads_are_small_and_have_a_card() -> None:
+    files = {path.name: path.stat().st_size for path in builtin.HEADS.iterdir()}
+    assert files.keys() == {"landmark.json", "heads.safetensors", "card.md"}
+    assert files["heads.safetensors"] <= 30_000_000
 
 
 def test_every_token_of_a_long_document_is_embedded_and_offsets_reproduce_it(embedder: Embedder) -> None:

@@ -4,7 +4,9 @@
     python -m benchmarks.long_documents articles ../shared/eval/xquad_en
 
 ``naive`` gives every passage to the model alone; ``late`` (late chunking, Günther et al. 2024) lets consecutive passages
-share a window and takes the mean of each passage's own states. Both use the same splitter, budget and model.
+share a window and takes the mean of each passage's own states. Both use the same splitter, budget and model. With
+``--extend METHODS --targets TOKENS`` it also measures one vector for up to so many tokens at once, by the methods of
+``embedder.context_extension``; the model's own positions are what they extend (``--positions``).
 
 meetings: a BEIR folder of long documents; a document scores as its best passage (nDCG@10 over documents).
 articles: a BEIR folder of paragraphs whose ids are ARTICLE-NUMBER; the paragraphs of an article are joined into one
@@ -25,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import environment, print_json, print_table
+from embedder.context_extension import ContextExtension
 from embedder.embedder import DocumentInput, Embedder
 from embedder.source import find_model
 from engine.evaluation import Qrels, evaluate, read_corpus, read_evaluation_set
@@ -53,6 +56,9 @@ def main() -> None:
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--passages", default="64,128,256", help="passage budgets in tokens, by commas")
     parser.add_argument("--windows", default="256,512", help="window budgets of the late variants, by commas")
+    parser.add_argument("--extend", default="", help="methods of context extension, by commas")
+    parser.add_argument("--targets", default="2048", help="tokens of one vector by an extension, by commas")
+    parser.add_argument("--positions", type=int, default=256, help="positions of the model that extensions start from")
     arguments = parser.parse_args()
     task = _meetings(arguments.folder, arguments.documents) if arguments.kind == "meetings" else _articles(arguments)
     rows: list[list[object]] = []
@@ -60,15 +66,24 @@ def main() -> None:
         rows.append(_measure(arguments.model, task, "naive", passage, 0))
         windows = [window for window in map(int, arguments.windows.split(",")) if window > passage]
         rows += [_measure(arguments.model, task, "late", passage, window) for window in windows]
+    for target in map(int, arguments.targets.split(",")):
+        for method in filter(None, arguments.extend.split(",")):
+            table = {"method": method, "original_tokens": arguments.positions, "target_tokens": target}
+            rows.append(_measure(arguments.model, task, method, target, target, table))
     print(f"{arguments.kind}: {len(task.documents)} documents, {len(task.queries)} queries, dense nDCG@10\n")
     print_table(["variant", "passage tokens", "window tokens", "passages", "nDCG@10", "tokens/s"], rows)
     print()
     print_json({"benchmark": "long_documents", "kind": arguments.kind, "environment": environment(0), "rows": rows})
 
 
-def _measure(model: str, task: Task, variant: str, passage: int, window: int) -> list[object]:
+def _measure(
+    model: str, task: Task, variant: str, passage: int, window: int, extension: Mapping[str, object] | None = None
+) -> list[object]:
     recipe = replace(find_model(model).recipe, max_tokens=MODEL_TOKENS, landmark="none")
-    if variant == "naive":
+    if extension is not None:
+        sizes = {"max_tokens": window, "window_tokens": window, "passage_tokens": window}
+        recipe = replace(recipe, context_extension=ContextExtension.of(extension, MODEL_TOKENS), **sizes)
+    elif variant == "naive":
         # The window has room for the passage and the special tokens around it.
         recipe = replace(recipe, passage_tokens=passage, window_tokens=min(MODEL_TOKENS, passage + 2))
     else:

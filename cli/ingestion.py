@@ -47,6 +47,7 @@ class Tally:
     read: int = 0
     embedded: int = 0
     dropped: int = 0
+    generated: int = 0
     removed: int = 0
     failures: list[ReadFailure] = field(default_factory=list)
 
@@ -169,6 +170,7 @@ class Ingestion:
             tally.read += acknowledgement.tokens.read
             tally.embedded += acknowledgement.tokens.embedded
             tally.dropped += acknowledgement.tokens.dropped
+            tally.generated += acknowledgement.tokens.generated
 
 
 def with_own_vector(document: Document) -> Document:

@@ -85,7 +85,8 @@ class IndexProgress:
     def _state(self, now: float) -> str:
         tally = self._tally
         rate = tally.passages / max(now - self._started, 1e-9)
-        return f"{tally.documents:,} documents  {tally.passages:,} passages  {rate:,.0f} passages/s"
+        written = f"  {tally.generated:,} answers generated" if tally.generated else ""
+        return f"{tally.documents:,} documents  {tally.passages:,} passages  {rate:,.0f} passages/s{written}"
 
 
 def _bar(is_terminal: bool) -> Progress:

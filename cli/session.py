@@ -16,6 +16,7 @@ from engine.errors import CollectionNotFound
 if TYPE_CHECKING:
     from engine.api import CollectionApi, EngineApi
     from engine.embedded import EmbeddedEngine
+    from engine.values import Expansion
 
 
 @contextmanager
@@ -78,25 +79,35 @@ def find_collection(engine: EngineApi, settings: Settings) -> CollectionApi:
         raise CommandFailure(f"{error} Run `engine index PATH{name}` first.", kind="CollectionNotFound") from error
 
 
-def ensure_collection(engine: EngineApi, name: str, *, multi: bool = False) -> CollectionApi:
+def ensure_collection(
+    engine: EngineApi, name: str, *, multi: bool = False, expansion: Expansion | None = None
+) -> CollectionApi:
     """Opens a collection, or creates it with the engine's defaults.
 
     Args:
         engine: holds the collection.
         name: its name.
         multi: it keeps token vectors.
+        expansion: what a new collection's passages are expanded with; None: what it was created with, or nothing.
 
     Raises:
-        CommandFailure: it exists, and was created without the token vectors that are asked for.
+        CommandFailure: it exists, and was created without the token vectors, or with another expansion.
     """
     try:
         collection = engine.get_collection(name)
     except CollectionNotFound:
-        return engine.create_collection(name, multi=multi)
-    if multi and "multi" not in collection.info().legs:
+        return engine.create_collection(name, multi=multi, expansion=expansion)
+    info = collection.info()
+    if multi and "multi" not in info.legs:
         raise CommandFailure(
             f"Collection {name!r} was created without token vectors; index with --multi into a new collection.",
             kind="LegMissing",
+        )
+    if expansion is not None and info.expansion != expansion:
+        raise CommandFailure(
+            f"The collection {name!r} exists, and its passages are expanded otherwise ({info.expansion or 'not at all'}). "
+            "What is written about passages is chosen when a collection is created: leave these options out, or index into "
+            "another collection."
         )
     return collection
 
@@ -108,8 +119,10 @@ def _open(settings: Settings, reranker: str | None) -> EmbeddedEngine:
     """
     from engine import open_engine
 
+    generator = None if settings.generator is None else named_model(settings.generator)
+
     def opened(model: str | None) -> EmbeddedEngine:
-        return open_engine(settings.data, model=model, device=settings.device, reranker=reranker)
+        return open_engine(settings.data, model=model, device=settings.device, generator=generator, reranker=reranker)
 
     if settings.model is not None:
         return opened(named_model(settings.model))
@@ -128,11 +141,20 @@ def _open(settings: Settings, reranker: str | None) -> EmbeddedEngine:
 
 
 def named_model(name: str) -> str | None:
-    """The engine's name of a ``--model``. A folder is named from the root, so that it is found from anywhere later."""
+    """The engine's name of a ``--model``. Paths in it are named from the root, so that they are found from anywhere.
+
+    ``SYSTEM:MODEL`` holds up to two: a system file of one's own, and a folder.
+    """
     if name == NO_MODEL:
         return None
-    folder = Path(name)
-    return str(folder.resolve()) if folder.is_dir() else name
+    if Path(name).is_dir():
+        return str(Path(name).resolve())
+    system, colon, model = name.partition(":")
+    if system.endswith(".toml") and Path(system).is_file():
+        system = str(Path(system).resolve())
+    if model and Path(model).is_dir():
+        model = str(Path(model).resolve())
+    return system + colon + model
 
 
 def _connect(settings: Settings, address: str) -> EngineApi:

@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "collection": "LANDMARK_COLLECTION",
     "model": "LANDMARK_MODEL",
     "device": "LANDMARK_DEVICE",
+    "generator": "LANDMARK_GENERATOR",
 }
 _MEMORY = "landmark.settings"
 
@@ -35,7 +36,7 @@ class Settings:
     """The options that every command has, resolved.
 
     ``server`` None: the engine runs in this process, on the folder ``data``. ``model`` None: the one that the folder
-    was made with.
+    was made with. ``generator`` None: the one that the collection was expanded with.
     """
 
     data: Path
@@ -47,6 +48,7 @@ class Settings:
     model: str | None
     device: str | None
     json: bool
+    generator: str | None = None
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -54,6 +56,18 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_options()):
         command = option(command)
     return command
+
+
+def generator_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorates a command's function with ``--generator``, for those whose engine may write; remembered like the others."""
+    return click.option(
+        "--generator",
+        metavar="NAME",
+        help="A language model that writes for expansions: a folder or a hub id.  [env: LANDMARK_GENERATOR]",
+        default=None,
+        expose_value=False,
+        callback=_remember,
+    )(command)
 
 
 def current_settings() -> Settings:
@@ -66,9 +80,9 @@ def current_settings() -> Settings:
     given: dict[str, object] = context.meta.get(_MEMORY, {})
     values = {name: given.get(name) or os.environ.get(variable) for name, variable in ENVIRONMENT.items()}
     server = _text(values["server"])
-    if server and (given.get("model") or given.get("device")):
+    if server and (given.get("model") or given.get("device") or given.get("generator")):
         raise click.UsageError(
-            "--model and --device choose the model of this process; with --server, the server's is used."
+            "--model, --generator and --device choose the models of this process; with --server, the server's are used."
         )
     if server and given.get("data"):
         raise click.UsageError("--data and --server exclude each other: the server owns its data folder.")
@@ -83,6 +97,7 @@ def current_settings() -> Settings:
         model=_text(values["model"]),
         device=_text(values["device"]),
         json=bool(given.get("json")),
+        generator=_text(values["generator"]),
     )
 
 
@@ -127,7 +142,7 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
         option(
             "--model",
             metavar="NAME",
-            help="builtin, none, a model folder or a hub id; see `engine models`.  [env: LANDMARK_MODEL]",
+            help="builtin, none, a folder, a hub id, or a system of `engine models`.  [env: LANDMARK_MODEL]",
         ),
         option(
             "--device",

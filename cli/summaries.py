@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def index_json(tally: Tally, seconds: float, interrupted: bool) -> dict[str, object]:
-    """The JSON form of ``engine index``; ``interrupted`` is there only when the user stopped it."""
+    """The JSON form of ``engine index``.
+
+    ``interrupted`` is there only when the user stopped it, ``generated`` only when a generator wrote something.
+    """
     value: dict[str, object] = {
         "documents": {
             **{status: tally.statuses[status] for status in ("added", "updated", "unchanged")},
@@ -22,6 +25,8 @@ def index_json(tally: Tally, seconds: float, interrupted: bool) -> dict[str, obj
         "tokens": {"read": tally.read, "embedded": tally.embedded, "dropped": tally.dropped},
         "seconds": round(seconds, 3),
     }
+    if tally.generated:
+        value["generated"] = tally.generated
     return {**value, "interrupted": True} if interrupted else value
 
 
@@ -38,6 +43,9 @@ def index_table(tally: Tally, seconds: float) -> Table:
         table.add_row("skipped", skipped_text(tally))
     table.add_row("passages", f"{tally.passages:,}")
     table.add_row("tokens", f"{tally.read:,} read, {tally.embedded:,} embedded, {tally.dropped:,} dropped")
+    if tally.generated:
+        rate = f", {tally.generated / seconds:,.1f} a second" if seconds > 0 else ""
+        table.add_row("generated", f"{tally.generated:,} answers{rate}")
     rate = f", {tally.passages / seconds:,.0f} passages/s" if tally.passages and seconds > 0 else ""
     table.add_row("time", f"{seconds:.1f} s{rate}")
     return table

@@ -2,20 +2,20 @@
 
 Finds the folder of a model (a path, or a Hugging Face id fetched or cached by ``huggingface_hub``), refuses pickled
 weights, and derives a ``Recipe`` from config.json, the sentence-transformers files (modules.json, 1_Pooling/config.json,
-sentence_bert_config.json, config_sentence_transformers.json), and ``recipe.KNOWN``.
+sentence_bert_config.json, config_sentence_transformers.json) and what the catalogue knows of the system.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from embedder.errors import InvalidRecipe, ModelLoadFailed, ModelNotFound, UnsafeWeights
-from embedder.recipe import Known, Pooling, Recipe, SparseHead, known_for
+from embedder.recipe import DEFAULT_PASSAGE_TOKENS, Pooling, Recipe, SparseActivation
 
-DEFAULT_PASSAGE_TOKENS = 512
 DEFAULT_MAX_TOKENS = 8192  # a cap on what config.json promises: longer inputs cost more than they bring
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
@@ -76,6 +76,7 @@ def open_checkpoint(name: str, root: Path) -> Checkpoint:
     for module in _modules(root):
         if _module_kind(module) in ("Transformer", "MLMTransformer"):
             folder = _inside(root, str(module.get("path", "")))
+            folder = folder if (folder / "config.json").is_file() else root
             break
     config = read_json(folder / "config.json")
     if config is None:
@@ -86,21 +87,26 @@ def open_checkpoint(name: str, root: Path) -> Checkpoint:
     return Checkpoint(name=name, root=root, folder=folder, config=config)
 
 
-def recipe_for(checkpoint: Checkpoint) -> Recipe:
-    """The recipe that the files describe, corrected by what is known of published models.
+def recipe_for(checkpoint: Checkpoint, *known: Mapping[str, object]) -> Recipe:
+    """The recipe that the files describe, corrected by what is known of the system.
+
+    Args:
+        checkpoint: the files.
+        known: tables of the recipe's fields, one over the other, as ``catalogue.refer`` finds them.
 
     Raises:
         InvalidRecipe: the files ask for a module or a pooling that is not supported.
     """
-    if checkpoint.config.get("is_encoder_decoder"):
-        raise InvalidRecipe("architectures", checkpoint.architectures, "encoder-decoder models are not supported")
+    if checkpoint.config.get("is_encoder_decoder") and not has_text_encoder(checkpoint.config.get("model_type")):
+        raise InvalidRecipe("architectures", checkpoint.architectures, "this encoder-decoder has no text encoder")
     recipe = Recipe(name=checkpoint.name)
     recipe = _apply_architecture(recipe, checkpoint)
     recipe = _apply_modules(recipe, checkpoint)
     recipe = _apply_prompts(recipe, checkpoint.root)
     recipe = _with_lengths(recipe, _max_tokens(checkpoint))
-    known = known_for(checkpoint.name)
-    return recipe if known is None else _apply_known(recipe, known)
+    for table in known:
+        recipe = recipe.overlaid(table)
+    return recipe
 
 
 def _apply_architecture(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
@@ -124,6 +130,14 @@ def is_decoder(model_type: str | None) -> bool:
     return model_type in causal and model_type not in masked
 
 
+def has_text_encoder(model_type: str | None) -> bool:
+    """Whether transformers has a class for the encoder alone of an encoder-decoder model of this type (T5)."""
+    from transformers.models.auto import modeling_auto
+
+    name = modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(model_type or "", "")
+    return str(name).endswith("EncoderModel")
+
+
 def _apply_modules(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
     """What modules.json of sentence-transformers says, module by module."""
     modules = _modules(checkpoint.root)
@@ -140,6 +154,8 @@ def _apply_modules(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
             projections.append(path)
         elif kind == "SpladePooling":
             recipe = _apply_splade(recipe, read_json(_inside(checkpoint.root, path) / "config.json") or {})
+        elif kind == "SparseStaticEmbedding":
+            recipe = replace(recipe, sparse_query="idf")
         elif kind not in ("Transformer", "MLMTransformer"):
             raise InvalidRecipe("modules.json", kind, "this sentence-transformers module is not supported")
     if recipe.sparse_head != "none":
@@ -157,27 +173,31 @@ def _apply_pooling(recipe: Recipe, config: dict[str, Any]) -> Recipe:
         "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
         "pooling_mode_weightedmean_tokens": "weightedmean",
     }
-    names = {"cls": "cls", "mean": "mean", "last": "last", "lasttoken": "last"}
+    names = {name: name for name in get_args(Pooling)} | {"lasttoken": "last", "weightedmean": "weighted_mean"}
     chosen: list[str] = [name for flag, name in flags.items() if config.get(flag)]
     mode = config.get("pooling_mode")
     if mode is not None:
         chosen = [mode] if isinstance(mode, str) else list(mode)
     if len(chosen) != 1 or chosen[0] not in names:
-        raise InvalidRecipe("pooling", chosen, "exactly one of cls, mean and lasttoken is supported")
-    pooling: Pooling = names[chosen[0]]  # type: ignore[assignment]
-    landmark = {"mean": "none", "cls": "none", "last": "end_token"}[pooling]
-    if recipe.attention == "bidirectional" and pooling == "last":
-        landmark = "none"
-    return replace(recipe, pooling=pooling, pool_prompt=bool(config.get("include_prompt", True)), landmark=landmark)  # type: ignore[arg-type]
+        raise InvalidRecipe("pooling", chosen, "exactly one of cls, mean, weightedmean and lasttoken is supported")
+    pooled = "all" if config.get("include_prompt", True) else "after_prompt"
+    return recipe.overlaid({"pooling": names[chosen[0]], "pooled": pooled})
 
 
 def _apply_splade(recipe: Recipe, config: dict[str, Any]) -> Recipe:
     """SpladePooling of a sentence-transformers sparse encoder."""
     strategy, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
-    if (strategy, activation) != ("max", "relu"):
-        raise InvalidRecipe("SpladePooling", (strategy, activation), 'only ("max", "relu") is supported')
-    head: SparseHead = "mlm_max"
-    return replace(recipe, sparse_head=head, has_dense=False)
+    activations: dict[str, SparseActivation] = {"relu": "log1p", "log1p_relu": "log1p_log1p"}
+    if strategy not in ("max", "sum") or activation not in activations:
+        problem = f"known poolings: max, sum; known activations: {', '.join(activations)}"
+        raise InvalidRecipe("SpladePooling", (strategy, activation), problem)
+    return replace(
+        recipe,
+        sparse_head="mlm_max",
+        sparse_pooling=strategy,
+        sparse_activation=activations[activation],
+        has_dense=False,
+    )
 
 
 def _apply_prompts(recipe: Recipe, root: Path) -> Recipe:
@@ -210,18 +230,6 @@ def _with_lengths(recipe: Recipe, max_tokens: int) -> Recipe:
     return replace(recipe, max_tokens=max_tokens, window_tokens=length, passage_tokens=length)
 
 
-def _apply_known(recipe: Recipe, known: Known) -> Recipe:
-    """Overlay what is known of a published checkpoint."""
-    names = [field.name for field in fields(known) if field.name not in ("pattern", "max_tokens")]
-    changes: dict[str, Any] = {name: getattr(known, name) for name in names if getattr(known, name) is not None}
-    if known.pooling is not None:
-        changes["landmark"] = "end_token" if (known.pooling, known.attention) == ("last", "causal") else "none"
-    recipe = replace(recipe, **changes)
-    if known.max_tokens is not None:
-        recipe = _with_lengths(recipe, min(known.max_tokens, max(recipe.max_tokens, 8)))
-    return recipe
-
-
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object from a file; None when there is no such file.
 
@@ -244,13 +252,28 @@ def _read_value(path: Path) -> object:
 
 
 def _modules(root: Path) -> list[dict[str, Any]]:
-    """The entries of modules.json in order; empty for a plain transformers folder."""
+    """The entries of modules.json in order, and of the routes of a Router; empty for a plain transformers folder."""
     value = _read_value(root / "modules.json")
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ModelLoadFailed(str(root), "modules.json is not a list of objects")
-    return value
+    return [
+        part for module in value for part in (_routes(root, module) if _module_kind(module) == "Router" else [module])
+    ]
+
+
+def _routes(root: Path, module: dict[str, Any]) -> list[dict[str, Any]]:
+    """The modules behind a Router, which treats queries and documents differently (inference-free sparse encoders)."""
+    path = str(module.get("path", ""))
+    config = read_json(_inside(root, path) / "router_config.json") or {}
+    try:
+        names = [*config["structure"]["document"], *config["structure"]["query"]]
+        return [{"path": "/".join(filter(None, (path, name))), "type": config["types"][name]} for name in names]
+    except (KeyError, TypeError) as error:
+        raise ModelLoadFailed(
+            str(root), f"router_config.json names no modules for queries and documents: {error}"
+        ) from error
 
 
 def _module_kind(module: dict[str, Any]) -> str:

@@ -111,8 +111,8 @@ class Embedder:
         """Load a model and start its scheduler.
 
         Args:
-            model: "builtin", a folder (also of a tuned model), or a Hugging Face id. Only an id that is not cached
-                uses the network.
+            model: "builtin", a folder (also of a tuned model), a Hugging Face id, or a system, alone or before a
+                checkpoint ("prompteol:./llm"; ``catalogue``). Only an id that is not cached uses the network.
             device: "cpu", "cuda", "cuda:1"; None: the first GPU when there is one.
             dtype: "float32" (the default), "bfloat16" or "float16".
             max_batch_tokens: tokens of one forward pass.
@@ -142,13 +142,18 @@ class Embedder:
 
         checkpoint, recipe, tuned = source.checkpoint, source.recipe, source.tuned
         tokenizer = load_tokenizer(checkpoint, recipe)
-        network = Model(checkpoint, recipe, device=choose_device(device), dtype=dtype, tuned=tuned)
-        special = (tokenizer.prepend.tolist(), tokenizer.append.tolist())
+        network = Model(checkpoint, recipe, device=choose_device(device), dtype=dtype, tokenizer=tokenizer, tuned=tuned)
+        special = tokenizer.all_special()
         fingerprint = fingerprint_of(checkpoint, recipe, dtype=dtype, dim=network.dim, special=special, tuned=tuned)
         return cls(network, tokenizer, recipe, fingerprint, limits)
 
-    def embed_documents(self, documents: Sequence[DocumentInput]) -> list[EmbeddedDocument]:
+    def embed_documents(self, documents: Sequence[DocumentInput], *, task: str | None = None) -> list[EmbeddedDocument]:
         """Split and embed documents, in order. Blocks while too much ingest waits; queries overtake it.
+
+        Args:
+            documents: what to embed.
+            task: what the documents are for, for the few models whose documents have an instruction; None: the
+                recipe's default.
 
         Raises:
             InvalidInput: a title or text is not a string; nothing was embedded.
@@ -162,21 +167,24 @@ class Embedder:
         jobs: list[IngestJob] = []
         try:
             for group in groups(documents):
-                jobs.append(self._ingest.submit(group))
+                jobs.append(self._ingest.submit(group, task))
             return [document for job in jobs for document in job.collect()]
         finally:
             for job in jobs:
                 job.cancel()
 
-    def embed_queries(self, texts: Sequence[str], *, task: str | None = None) -> list[EmbeddedQuery]:
+    def embed_queries(
+        self, texts: Sequence[str], *, task: str | None = None, shots: Sequence[tuple[str, str]] = ()
+    ) -> list[EmbeddedQuery]:
         """Embed queries, in order; they overtake ingest, and equal ones come from a cache.
 
         Args:
             texts: the queries, without prompt.
             task: what the query asks for, for models that take an instruction; None: the recipe's default.
+            shots: examples as (query, document), for models that take them (``Recipe.shot_template``).
 
         Raises:
-            InvalidInput: a text is not a string.
+            InvalidInput: a text is not a string, or the model takes no examples.
             SchedulerFull: too many queries wait; retry later.
             DeviceOutOfMemory: a batch did not fit.
             EmbedderClosed: the embedder is closed.
@@ -184,7 +192,9 @@ class Embedder:
         self._check_open()
         for i, text in enumerate(texts):
             _check_text(f"texts[{i}]", text)
-        return self._queries.embed(texts, task)
+        if shots and not self.recipe.shot_template:
+            raise InvalidInput("shots", len(shots), f"{self.name} takes no examples")
+        return self._queries.embed(texts, task, shots)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without prompt and special tokens."""

@@ -6,6 +6,7 @@ EmbedderError
 │   ├── UnsafeWeights    the weights are pickled; only safetensors are read
 │   └── DigestMismatch   the weights are not the ones that were published
 ├── InvalidRecipe        a recipe field has a value that cannot be used
+├── InvalidSystem        the file that describes an embedding system cannot be used
 ├── InvalidInput         a text or an option of a call has a value that cannot be used
 ├── DeviceUnavailable    the device asked for is not on this machine
 ├── DeviceOutOfMemory    a batch did not fit: lower ``max_batch_tokens``
@@ -53,8 +54,8 @@ class UnsafeWeights(ModelLoadFailed):
         names = ", ".join(found) if found else "no weights at all"
         super().__init__(
             model,
-            f"it has {names}, and only *.safetensors files are read. Convert them with save_pretrained, "
-            "or choose a revision that carries safetensors.",
+            f"it has {names}, and only *.safetensors files are read. Choose a revision that carries safetensors, or download "
+            "the whole checkpoint and convert it with `python -m embedder.checkpoint_heads.convert FOLDER`.",
         )
 
 
@@ -78,6 +79,15 @@ class InvalidRecipe(EmbedderError):
         self.value = value
         self.problem = problem
         super().__init__(f"Recipe field {field} = {value!r}: {problem}")
+
+
+class InvalidSystem(EmbedderError):
+    """The file of an embedding system has a key or a value that cannot be used."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"The system file {path} cannot be used: {problem}")
 
 
 class InvalidInput(EmbedderError):

@@ -37,12 +37,13 @@ class Projection:
         return ACTIVATIONS[self.activation](torch.nn.functional.linear(vectors, self.weight, self.bias))
 
 
-def pool_spans(states: Tensor, spans: NDArray[np.int64]) -> Tensor:
+def pool_spans(states: Tensor, spans: NDArray[np.int64], weights: NDArray[np.int64] | None = None) -> Tensor:
     """The mean of each span's states.
 
     Args:
         states: [t, h], any float dtype.
         spans: int64[k, 2], each [start, end) with end > start.
+        weights: int64[t], what each state weighs, above zero; None: all the same.
 
     Returns:
         float32[k, h].
@@ -51,9 +52,24 @@ def pool_spans(states: Tensor, spans: NDArray[np.int64]) -> Tensor:
     device = states.device
     chosen = take_rows(states, positions).float()
     sums = torch.zeros((len(spans), states.shape[1]), dtype=torch.float32, device=device)
+    totals = spans[:, 1] - spans[:, 0]
+    if weights is not None:
+        chosen = chosen * torch.from_numpy(weights[positions].astype(np.float32)).to(device)[:, None]
+        totals = np.bincount(owners, weights[positions])
     sums.index_add_(0, torch.from_numpy(owners).to(device), chosen)
-    lengths = (spans[:, 1] - spans[:, 0]).astype(np.float32)
-    return sums / torch.from_numpy(lengths).to(device)[:, None]
+    return sums / torch.from_numpy(totals.astype(np.float32)).to(device)[:, None]
+
+
+def positions_from_one(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """The position of each token in its own input, the first being 1: SGPT's weights (Muennighoff 2022)."""
+    return np.concatenate([np.arange(1, length + 1, dtype=np.int64) for length in lengths])
+
+
+def mean_of_inputs(pooled: Tensor, counts: Sequence[int]) -> Tensor:
+    """The mean over the inputs that make one vector together: [sum(counts), h] to [len(counts), h]."""
+    if len(pooled) == len(counts):
+        return pooled
+    return torch.stack([part.mean(0) for part in torch.split(pooled, list(counts))])
 
 
 def span_positions(spans: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -82,13 +98,13 @@ def finish_dense(pooled: Tensor, projections: Sequence[Projection], *, normalise
 
 
 def sparse_vectors(weights: Tensor) -> list[SparseVector]:
-    """The positive entries of each row of float32[k, v], on the CPU."""
-    return [_sparse(row) for row in weights.cpu().numpy()]
-
-
-def _sparse(row: NDArray[np.float32]) -> SparseVector:
-    ids = np.flatnonzero(row > 0)
-    return SparseVector(ids.astype(np.uint32), row[ids].astype(np.float32))
+    """The positive entries of each row of float32[k, v]; only they leave the device."""
+    owners, ids = (weights > 0).nonzero(as_tuple=True)
+    ends = np.cumsum(torch.bincount(owners, minlength=len(weights)).cpu().numpy())[:-1]
+    all_ids = ids.to(torch.int32).cpu().numpy().astype(np.uint32)
+    values = weights[owners, ids].float().cpu().numpy()
+    parts = zip(np.split(all_ids, ends), np.split(values, ends), strict=True)
+    return [SparseVector(terms.copy(), weighed.copy()) for terms, weighed in parts]  # copies: one may outlive the rest
 
 
 def truncate_dim(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:

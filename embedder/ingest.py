@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from embedder.batching import plan_batches
+from embedder.packing import DocumentPacker
 from embedder.recipe import Recipe
 from embedder.scheduler import Scheduler, Ticket
 from embedder.tokens import TextTokenizer
 from embedder.values import DocumentInput, EmbeddedDocument, EmbeddedPassage, PassageVectors
-from embedder.windows import PackedDocument, Window, WindowPacker
+from embedder.windows import PackedDocument, Window
 
 GROUP_CHARACTERS = 1 << 19  # documents are tokenised in groups of about this many characters
 _NOTHING = PackedDocument((), (), 0, 0)
@@ -35,27 +36,16 @@ class IngestPipeline:
     def __init__(
         self, recipe: Recipe, tokenizer: TextTokenizer, scheduler: Scheduler, *, max_batch_tokens: int, pads: bool
     ) -> None:
-        self._recipe = recipe
-        self._tokenizer = tokenizer
-        self._packer = WindowPacker(recipe, tokenizer)
+        self._packer = DocumentPacker(recipe, tokenizer)
         self._scheduler = scheduler
         self._max_batch_tokens = max_batch_tokens
         self._pads = pads
-        prompt = recipe.document_prefix("")
-        self._n_prompt = len(tokenizer.tokenize([""], [prompt])[0].ids) if prompt else 0
 
-    def submit(self, documents: Sequence[DocumentInput]) -> IngestJob:
+    def submit(self, documents: Sequence[DocumentInput], task: str | None = None) -> IngestJob:
         """Tokenise and pack documents, and queue the windows that are not known; blocks while too much waits."""
-        prefixes = [self._recipe.document_prefix(document.title) for document in documents]
-        bodies = [document.text.strip() for document in documents]
-        tokens = self._tokenizer.tokenize(prefixes, bodies)
-        packed = []
-        for document, body, tokenized in zip(documents, bodies, tokens, strict=True):
-            if not body and not document.title.strip():
-                packed.append(_NOTHING)
-                continue
-            boundaries = [offset - _lead(document.text) for offset in document.hard_boundaries]
-            packed.append(self._packer.pack(body, tokenized, self._n_prompt, boundaries))
+        visible = [document for document in documents if document.title.strip() or document.text.strip()]
+        rest = iter(self._packer.pack(visible, task))
+        packed = [next(rest) if document.title.strip() or document.text.strip() else _NOTHING for document in documents]
         return IngestJob(documents, packed, self._queue(documents, packed))
 
     def _queue(

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from embedder.batching import plan_batches
+from embedder.inputs import Input, InputBuilder
 from embedder.recipe import Recipe
 from embedder.scheduler import Scheduler
-from embedder.tokens import TextTokenizer, TokenizedText
+from embedder.tokens import TextTokenizer
 from embedder.values import EmbeddedQuery, PassageVectors
-from embedder.windows import Row, WindowPacker
+from embedder.windows import Row
 
 CACHE_SIZE = 4096  # queries; at 384 dimensions about 8 MB
 
@@ -24,51 +25,37 @@ class QueryPipeline:
     def __init__(
         self, recipe: Recipe, tokenizer: TextTokenizer, scheduler: Scheduler, *, max_batch_tokens: int, pads: bool
     ) -> None:
-        self._recipe = recipe
-        self._tokenizer = tokenizer
-        self._packer = WindowPacker(recipe, tokenizer)
+        self._builder = InputBuilder(recipe, tokenizer)
         self._scheduler = scheduler
         self._max_batch_tokens = max_batch_tokens
         self._pads = pads
-        self._room = recipe.max_tokens - tokenizer.n_special
-        self._cache: OrderedDict[tuple[str | None, str], EmbeddedQuery] = OrderedDict()
+        self._cache: OrderedDict[tuple[object, str], EmbeddedQuery] = OrderedDict()
         self._lock = threading.Lock()
 
-    def embed(self, texts: Sequence[str], task: str | None) -> list[EmbeddedQuery]:
+    def embed(
+        self, texts: Sequence[str], task: str | None, shots: Sequence[tuple[str, str]] = ()
+    ) -> list[EmbeddedQuery]:
         """Embed queries in order; equal texts run once.
+
+        Args:
+            texts: the queries.
+            task: what they ask for; None: the recipe's default.
+            shots: few-shot examples as (query, document).
 
         Raises:
             SchedulerFull: too many queries wait.
             EmbedderClosed: the scheduler was closed.
         """
-        found = {text: cached for text in texts if (cached := self._cached(task, text)) is not None}
+        prompt = (task, tuple(shots))
+        found = {text: cached for text in texts if (cached := self._cached(prompt, text)) is not None}
         missing = [text for text in dict.fromkeys(texts) if text not in found]
         if missing:
-            found.update(zip(missing, self._run(missing, task), strict=True))
+            inputs = self._builder.queries(missing, task, shots)
+            vectors = self._forward([each.row for each in inputs])
+            queries = [_query(*pair) for pair in zip(inputs, vectors, strict=True)]
+            self._remember(prompt, missing, queries)
+            found.update(zip(missing, queries, strict=True))
         return [found[text] for text in texts]
-
-    def _run(self, texts: Sequence[str], task: str | None) -> list[EmbeddedQuery]:
-        """Embed texts that are not cached, and remember them."""
-        prompt = self._recipe.query_text("\0", task).partition("\0")[0]
-        bodies = [self._recipe.query_text(text, task).removeprefix(prompt) for text in texts]
-        tokens = self._tokenizer.tokenize([prompt] * len(texts), bodies)
-        rows = [self._row(tokenized) for tokenized in tokens]
-        vectors = self._forward(rows)
-        queries = [self._query(*pair) for pair in zip(tokens, vectors, strict=True)]
-        self._remember(task, texts, queries)
-        return queries
-
-    def _row(self, tokens: TokenizedText) -> Row:
-        ids = self._tokenizer.wrap(tokens.ids[: self._room])
-        dense, sparse = self._packer.whole(len(ids), tokens.n_prefix)
-        return Row(ids, dense, sparse, query=True)
-
-    def _query(self, tokens: TokenizedText, vectors: PassageVectors) -> EmbeddedQuery:
-        dense = vectors.dense.astype(np.float32)  # a copy: the cached query must not keep its whole batch alive
-        dense.flags.writeable = False
-        dropped = max(0, len(tokens.ids) - self._room)
-        multi = None if vectors.multi is None else vectors.multi.astype(np.float32)
-        return EmbeddedQuery(dense, vectors.sparse, len(tokens.ids) - tokens.n_prefix, dropped, multi)
 
     def _forward(self, rows: Sequence[Row]) -> list[PassageVectors]:
         """Run rows of one passage each; in their order."""
@@ -85,16 +72,23 @@ class QueryPipeline:
                 ticket.cancel()
         return [vectors[n] for n in range(len(rows))]
 
-    def _cached(self, task: str | None, text: str) -> EmbeddedQuery | None:
+    def _cached(self, prompt: object, text: str) -> EmbeddedQuery | None:
         with self._lock:
-            query = self._cache.get((task, text))
+            query = self._cache.get((prompt, text))
             if query is not None:
-                self._cache.move_to_end((task, text))
+                self._cache.move_to_end((prompt, text))
             return query
 
-    def _remember(self, task: str | None, texts: Sequence[str], queries: Sequence[EmbeddedQuery]) -> None:
+    def _remember(self, prompt: object, texts: Sequence[str], queries: Sequence[EmbeddedQuery]) -> None:
         with self._lock:
             for text, query in zip(texts, queries, strict=True):
-                self._cache[(task, text)] = query
+                self._cache[(prompt, text)] = query
             while len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
+
+
+def _query(read: Input, vectors: PassageVectors) -> EmbeddedQuery:
+    dense = vectors.dense.astype(np.float32)  # a copy: the cached query must not keep its whole batch alive
+    dense.flags.writeable = False
+    multi = None if vectors.multi is None else vectors.multi.astype(np.float32)
+    return EmbeddedQuery(dense, vectors.sparse, read.tokens, read.dropped, multi)

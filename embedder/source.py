@@ -4,6 +4,7 @@ builtin       the packaged backbone with Landmark's own heads, also under its fu
 builtin:all-MiniLM-L6-v2   the packaged backbone alone
 a folder      a checkpoint, or a tuned model that names its base
 owner/name    a checkpoint on the Hugging Face hub, or in its local cache
+a system      its published checkpoint, or with ``:checkpoint`` any other (``catalogue``)
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from embedder import builtin
+from embedder.catalogue import refer, suggestion
 from embedder.checkpoint import Checkpoint, locate, open_checkpoint, recipe_for
-from embedder.errors import InvalidRecipe, ModelLoadFailed
+from embedder.errors import InvalidRecipe, ModelLoadFailed, ModelNotFound
 from embedder.fingerprint import weights_digest
 from embedder.recipe import Recipe
 from embedder.tuned import TunedModel, check_base, read_tuned
@@ -37,20 +39,46 @@ def find_model(name: str) -> ModelSource:
     Raises:
         ModelNotFound: no such folder, and the hub does not have it or cannot be reached.
         ModelLoadFailed: the files do not make a model.
+        InvalidSystem: a system file cannot be used.
         InvalidRecipe: the checkpoint's description cannot be used, or it is not the base that was tuned.
     """
     if name == builtin.BACKBONE:
         return _base(name)
-    folder = builtin.HEADS if name in BUILTIN else locate(name)
+    if name in BUILTIN:
+        heads = read_tuned(builtin.HEADS)
+        assert heads is not None, "the package brings it"
+        return _tuned(builtin.HEADS, heads)
+    reference = refer(name)
+    if reference.checkpoint in BUILTIN:
+        return _base(name)
+    folder = _locate(name, reference.checkpoint)
     tuned = read_tuned(folder)
-    return _base(name) if tuned is None else _tuned(folder, tuned)
+    if tuned is None:
+        return _base(name)
+    if reference.checkpoint != name:
+        raise InvalidRecipe("name", name, "a tuned model has a recipe of its own; give its folder alone")
+    return _tuned(folder, tuned)
 
 
 def _base(name: str) -> ModelSource:
     if name == builtin.BACKBONE:
         return ModelSource(open_checkpoint(builtin.BACKBONE, builtin.model_folder()), builtin.RECIPE)
-    checkpoint = open_checkpoint(name, locate(name))
-    return ModelSource(checkpoint, recipe_for(checkpoint))
+    reference = refer(name)
+    if reference.checkpoint in BUILTIN:
+        recipe = replace(builtin.RECIPE, name=name)
+        for table in reference.tables:
+            recipe = recipe.overlaid(table)
+        return ModelSource(open_checkpoint(name, builtin.model_folder()), recipe)
+    checkpoint = open_checkpoint(name, _locate(name, reference.checkpoint))
+    return ModelSource(checkpoint, recipe_for(checkpoint, *reference.tables))
+
+
+def _locate(name: str, checkpoint: str) -> Path:
+    """The checkpoint's folder; a name that means nothing is answered with names that are close."""
+    try:
+        return locate(checkpoint)
+    except ModelNotFound as error:
+        raise ModelNotFound(name, error.problem + suggestion(name)) from error
 
 
 def _tuned(folder: Path, tuned: TunedModel) -> ModelSource:

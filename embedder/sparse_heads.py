@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from embedder.errors import InvalidRecipe
 
 SparseHeadKind = Literal["token_weight", "landmark_lm", "union", "neighbours", "mlm_max"]
+SparsePooling = Literal["max", "sum"]
+SparseActivation = Literal["relu", "log1p", "log1p_log1p"]
 BM25_K1, BM25_B = 1.2, 0.75  # saturation and length normalisation, as in the BM25 leg
 COMMON_IDF = 1.0  # a term of a lower inverse document frequency is in more than a third of all passages
 IMPORTANCE_SCALE = 4.0  # unit vectors have small coordinates; this brings them into the range where gelu bends
@@ -247,17 +249,29 @@ class _Side(nn.Module):
         return (self.gain * torch.relu(cosines - self.threshold) / (1 - self.threshold)).float()
 
 
-def vocabulary_weights(inputs: Tensor, counts: list[int], decoder: Tensor, bias: Tensor | None) -> Tensor:
-    """SPLADE's weights: the maximum over a passage's states of ``log(1 + relu(logit))``.
+def vocabulary_weights(
+    inputs: Tensor,
+    counts: list[int],
+    decoder: Tensor,
+    bias: Tensor | None,
+    *,
+    pooling: SparsePooling = "max",
+    activation: SparseActivation = "log1p",
+    softcap: float = 0.0,
+) -> Tensor:
+    """SPLADE's weights: over a passage's states, the maximum (or the sum) of ``log(1 + relu(logit))``.
 
     The logits are computed for a slice of the vocabulary at a time and reduced to one row a passage at once; states
-    times vocabulary never exists. The maximum is taken before the logarithm, which is monotonic.
+    times vocabulary never exists. A maximum is taken before the activation, which is monotonic.
 
     Args:
         inputs: [t, h], one passage's states after another's.
         counts: states of each passage; zero gives a row of zeros.
         decoder: [v, h].
         bias: [v], or None.
+        pooling: "sum" is SPLADE's first version (Formal et al. 2021).
+        activation: "log1p_log1p" takes the logarithm twice (OpenSearch's v3 models), "relu" not at all.
+        softcap: c > 0 bends logits to ``c tanh(logit / c)`` first (Gemma 2).
 
     Returns:
         float32[len(counts), v].
@@ -266,9 +280,35 @@ def vocabulary_weights(inputs: Tensor, counts: list[int], decoder: Tensor, bias:
     for start in range(0, len(decoder), VOCABULARY_CHUNK):
         end = start + VOCABULARY_CHUNK
         logits = nn.functional.linear(inputs, decoder[start:end], None if bias is None else bias[start:end])
-        nothing = logits.new_zeros(logits.shape[1])
-        slices.append(torch.stack([part.amax(0) if len(part) else nothing for part in torch.split(logits, counts)]))
-    return torch.log1p(torch.relu(torch.cat(slices, dim=1).float()))
+        nothing = logits.new_zeros(logits.shape[1], dtype=torch.float32)
+        parts = torch.split(logits, counts)
+        if pooling == "sum":
+            rows = [activate(part.float(), activation, softcap).sum(0) if len(part) else nothing for part in parts]
+            slices.append(torch.stack(rows))
+        elif logits.is_cuda:
+            slices.append(greatest_by_segment(logits, counts))
+        else:
+            slices.append(torch.stack([part.amax(0).float() if len(part) else nothing for part in parts]))
+    weights = torch.cat(slices, dim=1)
+    return weights if pooling == "sum" else activate(weights, activation, softcap)
+
+
+def greatest_by_segment(logits: Tensor, counts: list[int]) -> Tensor:
+    """The maximum of each passage's logits [t, c], or 0 if that is greater: float32[len(counts), c], in one kernel.
+
+    Hundreds of short passages and dozens of slices of the vocabulary would be thousands of launches otherwise; on a CPU
+    the loop is faster.
+    """
+    lengths = torch.tensor(counts, device=logits.device)
+    return torch.segment_reduce(logits, "max", lengths=lengths, axis=0, unsafe=True, initial=0).float()
+
+
+def activate(logits: Tensor, activation: SparseActivation, softcap: float = 0.0) -> Tensor:
+    """Term weights, zero or greater, from logits; see ``vocabulary_weights``."""
+    weights = torch.relu(softcap * torch.tanh(logits / softcap) if softcap else logits)
+    for _ in range({"relu": 0, "log1p": 1, "log1p_log1p": 2}[activation]):
+        weights = torch.log1p(weights)
+    return weights
 
 
 def build_sparse_head(sizes: dict[str, Any], special_ids: Tensor) -> SparseHead:

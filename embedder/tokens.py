@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # A run of more characters without white space is tokenised in pieces: a WordPiece tokenizer makes one [UNK] of it, and a
 # passage of one token would stand for the whole run. Scripts without spaces are unharmed: their tokens are short.
 MAX_RUN = 1000
+MAX_COUNTS = 1000  # texts whose number of tokens is remembered
 _LONG_RUN = regex.compile(rf"(?<!\S)\S{{{MAX_RUN + 1},}}+")
 _SURROGATES = regex.compile(r"[\ud800-\udfff]")
 
@@ -56,23 +57,52 @@ class TokenizedText:
         pairs = np.concatenate(parts)[self.n_prefix :] if parts else np.empty((0, 2), np.int64)
         return np.maximum.accumulate(np.maximum(pairs[:, 0], 0)), pairs[:, 1]
 
+    def boundary(self, position: int) -> int:
+        """How many of the text's tokens end within its first ``position`` characters, before any that does not."""
+        if position <= 0:
+            return 0
+        beyond = self.offsets[1] > position
+        return int(beyond.argmax()) if beyond.any() else len(beyond)
+
 
 class TextTokenizer:
     """A checkpoint's fast tokenizer, without padding, truncation or special tokens. Safe to use from several threads.
 
     Attributes:
-        prepend, append: int32 ids put around every input.
+        prepend, append: int32 ids put around every document, and around queries that have none of their own.
     """
 
-    def __init__(self, backend: Tokenizer, prepend: Sequence[int], append: Sequence[int]) -> None:
+    def __init__(
+        self,
+        backend: Tokenizer,
+        prepend: Sequence[int],
+        append: Sequence[int],
+        *,
+        query_prepend: Sequence[int] | None = None,
+        query_append: Sequence[int] | None = None,
+    ) -> None:
         self._backend = backend
+        self._counts: dict[str, int] = {}
         self.prepend = np.asarray(prepend, dtype=np.int32)
         self.append = np.asarray(append, dtype=np.int32)
+        self._around_query = (
+            self.prepend if query_prepend is None else np.asarray(query_prepend, dtype=np.int32),
+            self.append if query_append is None else np.asarray(query_append, dtype=np.int32),
+        )
 
     @property
     def n_special(self) -> int:
-        """Special tokens around an input."""
+        """Special tokens around a document's input."""
         return len(self.prepend) + len(self.append)
+
+    def around(self, *, query: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The special tokens before and after an input."""
+        return self._around_query if query else (self.prepend, self.append)
+
+    def all_special(self) -> tuple[list[int], ...]:
+        """The ids before and after documents; and before and after queries when those differ."""
+        document, query = ([part.tolist() for part in self.around(query=side)] for side in (False, True))
+        return (*document,) if query == document else (*document, *query)
 
     @property
     def special_ids(self) -> list[int]:
@@ -83,6 +113,17 @@ class TextTokenizer:
         """The id of a token of the vocabulary; None when it has no such token."""
         found: int | None = self._backend.token_to_id(token)
         return found
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Ids by token, added tokens included."""
+        found: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
+        return found
+
+    def text_of(self, ids: NDArray[np.integer]) -> str:
+        """The text that tokens stand for, as far as the tokenizer keeps it; special tokens stand for none."""
+        text: str = self._backend.decode(ids.tolist(), skip_special_tokens=True)
+        return text
 
     def tokenize(self, prefixes: Sequence[str], texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenise each ``prefix + text`` as one string; the tokenizers library runs them in parallel."""
@@ -99,9 +140,19 @@ class TextTokenizer:
             for starts, prefix in zip(cuts, prefixes, strict=True)
         ]
 
-    def wrap(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    def count(self, text: str) -> int:
+        """Tokens of one text; remembered, since prompts repeat."""
+        found = self._counts.get(text)
+        if found is None:
+            found = len(self.tokenize([""], [text])[0].ids) if text else 0
+            if len(self._counts) < MAX_COUNTS:
+                self._counts[text] = found
+        return found
+
+    def wrap(self, ids: NDArray[np.int32], *, query: bool = False) -> NDArray[np.int32]:
         """Put the special tokens around the ids of an input; an input of no tokens at all becomes the id 0."""
-        wrapped = np.concatenate((self.prepend, ids, self.append))
+        before, after = self.around(query=query)
+        wrapped = np.concatenate((before, ids, after))
         return wrapped if len(wrapped) else np.zeros(1, dtype=np.int32)
 
     def term_text(self, term_id: int) -> str:
@@ -130,16 +181,28 @@ def load_tokenizer(checkpoint: Checkpoint, recipe: Recipe) -> TextTokenizer:
         raise ModelLoadFailed(checkpoint.name, f"its tokenizer cannot be loaded ({error})") from error
     backend.no_truncation()
     backend.no_padding()
-    prepend, append = _template_ids(backend)
-    if recipe.prepend is not None:
-        prepend = [_token_id(backend, "prepend", token) for token in recipe.prepend]
-    if recipe.append is not None:
-        append = [_token_id(backend, "append", token) for token in recipe.append]
-    elif recipe.pooling == "last" and not append:
+    named = {
+        field: None if tokens is None else [_token_id(backend, field, token) for token in tokens]
+        for field, tokens in (
+            ("prepend", recipe.prepend),
+            ("append", recipe.append),
+            ("query_prepend", recipe.query_prepend),
+            ("query_append", recipe.query_append),
+        )
+    }
+    before, after = _template_ids(backend)
+    if recipe.append is None and recipe.pooling == "last" and not after:
         if tokenizer.eos_token_id is None:
             raise InvalidRecipe("append", None, "the tokenizer has no end token, and the last token is pooled")
-        append = [int(tokenizer.eos_token_id)]
-    return TextTokenizer(backend, prepend, append)
+        after = [int(tokenizer.eos_token_id)]
+    prepend, append = named["prepend"], named["append"]
+    return TextTokenizer(
+        backend,
+        before if prepend is None else prepend,
+        after if append is None else append,
+        query_prepend=named["query_prepend"],
+        query_append=named["query_append"],
+    )
 
 
 def _template_ids(backend: Tokenizer) -> tuple[list[int], list[int]]:

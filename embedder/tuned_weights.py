@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from embedder.checkpoint_heads.context import CONTEXT
 from embedder.errors import ModelLoadFailed
 from embedder.heads import Projection
 from embedder.sparse_heads import SparseHead, build_sparse_head
@@ -25,10 +26,11 @@ SPARSE = "sparse."
 
 @dataclass(frozen=True, slots=True)
 class TunedHeads:
-    """The heads of a tuned model, on the model's device."""
+    """The heads of a tuned model, on the model's device; ``context``: the vectors of a contextual one, on the CPU."""
 
     projection: Projection | None
     sparse: SparseHead | None
+    context: Tensor | None = None
 
 
 def apply_tuned(network: Untyped, folder: Path, tuned: TunedModel, *, device: str, dtype: torch.dtype) -> TunedHeads:
@@ -62,7 +64,7 @@ def apply_tuned(network: Untyped, folder: Path, tuned: TunedModel, *, device: st
         weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
         _load(sparse, _under(weights, SPARSE), folder)
         sparse = sparse.to(device, dtype).eval().requires_grad_(False)
-    return TunedHeads(projection, sparse)
+    return TunedHeads(projection, sparse, tensors.get(CONTEXT))
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

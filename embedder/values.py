@@ -24,9 +24,12 @@ class SparseVector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PassageVectors:
-    """The vectors of one passage: ``dense`` float32[dim] (float16 when they come from storage), the sparse one, the tokens'.
+    """The vectors of one passage.
 
-    ``multi`` holds one unit vector a kept token, float32 or float16 [m, multi_dim]; None where the model has no such head.
+    Attributes:
+        dense: float32[dim] (float16 when it comes from storage).
+        sparse: the learned sparse vector, if the model has one.
+        multi: float32 or float16 [m, d], a unit vector for every token that the model keeps, if it has a head for them.
     """
 
     dense: NDArray[np.floating]
@@ -61,6 +64,7 @@ class EmbeddedPassage:
         key: 16 bytes; the same key under the same model means the same vectors.
         vectors: the passage's vectors (the very objects of ``known`` when they were reused).
         tokens: tokens of the passage's text, without title, prompt and special tokens.
+        generated: what a language model wrote about the passage and BM25 counts with it (`embedder.generation`).
     """
 
     start: int
@@ -68,6 +72,7 @@ class EmbeddedPassage:
     key: bytes
     vectors: PassageVectors
     tokens: int
+    generated: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +85,7 @@ class EmbeddedDocument:
         embedded: tokens that reached the model, now or in the version that ``known`` came from.
         dropped: tokens that did not (a title longer than a quarter of a window is cut); ``read - embedded``.
         reused: those of the embedded tokens whose vectors came from ``known``.
+        generated: texts that a language model wrote for it now; those that it wrote before do not count.
     """
 
     passages: tuple[EmbeddedPassage, ...]
@@ -87,17 +93,15 @@ class EmbeddedDocument:
     embedded: int
     dropped: int
     reused: int
+    generated: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedQuery:
-    """One embedded query: ``dense`` float32[dim], the sparse vector, and its tokens (``dropped`` of them were cut).
-
-    ``multi`` holds a vector a kept token, float32[n, multi_dim]; a vector's length is its token's weight.
-    """
+    """One embedded query: its vectors as in ``PassageVectors``, and its tokens (``dropped`` of them were cut)."""
 
     dense: NDArray[np.float32]
     sparse: SparseVector | None
     tokens: int
     dropped: int = 0
-    multi: NDArray[np.float32] | None = None
+    multi: NDArray[np.floating] | None = None

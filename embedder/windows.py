@@ -14,10 +14,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.context_extension import parallel_windows
 from embedder.recipe import Recipe
 from embedder.splitter import Span, split_tokens
 from embedder.tokens import TextTokenizer, TokenizedText
@@ -27,19 +29,88 @@ KEY_BYTES = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One input of the model, and the positions to pool.
+    """One input of the model, and the positions to pool; or several inputs that make one vector together.
 
     Attributes:
-        ids: int32[t], special tokens included.
-        dense: int32[k, 2]: the dense vector i is the mean of the states [start, end).
+        ids: int32[t], special tokens included; one input after another.
+        dense: int32[k, 2]: the dense vector i is pooled from the states [start, end).
         sparse: int32[k, 2]: the sparse vector i is made of the states [start, end).
         query: whether it is a query, for heads that treat queries differently.
+        breaks: where the second and later inputs begin in ``ids``. Then ``dense`` has one span an input, and the one
+            vector is the mean of what is pooled from each, before it is projected and normalised.
     """
 
     ids: NDArray[np.int32]
     dense: NDArray[np.int32]
     sparse: NDArray[np.int32]
     query: bool = False
+    breaks: tuple[int, ...] = ()
+
+    @property
+    def inputs(self) -> list[NDArray[np.int32]]:
+        """The inputs of the model."""
+        return [self.ids[start:end] for start, end in pairwise((0, *self.breaks, len(self.ids)))]
+
+    @property
+    def n_vectors(self) -> int:
+        """How many vectors the row gives."""
+        return 1 if self.breaks else len(self.dense)
+
+
+def pooled_row(
+    recipe: Recipe, ids: NDArray[np.int32], pooled: tuple[int, int], text: tuple[int, int], around: tuple[int, int]
+) -> Row:
+    """The row of one input that makes one vector, from positions [start, end) that may be pooled and hold the text.
+
+    ``around``: how many special tokens stand at the start and at the end; each of several parallel windows gets them.
+    """
+    extension = recipe.context_extension
+    if extension is not None and extension.method == "parallel_windows" and len(ids) > extension.original_tokens:
+        windows = parallel_windows(ids, pooled, around, extension.original_tokens)
+        return joined([_pooled_row(recipe, part, where, (0, len(part))) for part, where in windows])
+    return _pooled_row(recipe, ids, pooled, text)
+
+
+def _pooled_row(recipe: Recipe, ids: NDArray[np.int32], pooled: tuple[int, int], text: tuple[int, int]) -> Row:
+    """Likewise, of an input that is read as it is."""
+    dense = {"cls": (pooled[0], pooled[0] + 1), "last": (pooled[1] - 1, pooled[1])}.get(recipe.pooling, pooled)
+    sparse = {"lm_max": pooled, "next_token": text}.get(recipe.sparse_head, (0, len(ids)))
+    return Row(ids, np.array([dense], dtype=np.int32), np.array([sparse], dtype=np.int32))
+
+
+def prompt_end(recipe: Recipe, n_before: int, n_prompt: int) -> int:
+    """Where the pooled positions begin after ``n_before`` special tokens and a prompt of ``n_prompt`` tokens."""
+    if recipe.pooled != "after_prompt" or not n_prompt:
+        return 0
+    return n_before + n_prompt - min(recipe.kept_prompt_tokens, n_prompt)
+
+
+def joined(rows: Sequence[Row]) -> Row:
+    """Rows that make one vector each as one row, whose vector is the mean over all their inputs."""
+    if len(rows) == 1:
+        return rows[0]
+    ends = np.cumsum([len(row.ids) for row in rows], dtype=np.int32)
+    dense = np.concatenate([row.dense + end - len(row.ids) for row, end in zip(rows, ends, strict=True)])
+    everything = np.array([[0, ends[-1]]], dtype=np.int32)
+    ids = np.concatenate([row.ids for row in rows])
+    starts = [int(end) - len(row.ids) for row, end in zip(rows, ends, strict=True)]
+    breaks = [start + place for row, start in zip(rows, starts, strict=True) for place in (0, *row.breaks)]
+    return Row(ids, dense, everything, query=rows[0].query, breaks=tuple(breaks[1:]))
+
+
+def row_keys(row: Row) -> tuple[bytes, ...]:
+    """The key of each of a row's vectors: equal keys, equal vectors."""
+    digest = hashlib.blake2b(row.ids.tobytes(), digest_size=KEY_BYTES)
+    if row.breaks:
+        places: list[tuple[int, ...]] = [(*row.breaks, *row.dense.ravel().tolist())]
+    else:
+        places = [(start, end) for start, end in row.dense.tolist()]
+    keys = []
+    for place in places:
+        key = digest.copy()
+        key.update(b"".join(number.to_bytes(4, "little") for number in place))
+        keys.append(key.digest())
+    return tuple(keys)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +173,7 @@ class WindowPacker:
         n_text = len(tokens.ids) - tokens.n_prefix
         read = len(tokens.ids) - n_prompt
         if len(tokens.ids) <= self._capacity and n_text <= self._recipe.passage_tokens:
-            whole = Span(*_visible(text), 0, n_text)
+            whole = Span(*visible(text), 0, n_text)
             window = self._window(tokens.ids, _Frame(tokens.n_prefix, n_prompt, (whole,)), [0])
             return PackedDocument((whole,), (window,), read, 0)
         prefix = tokens.ids[: min(tokens.n_prefix, max(n_prompt, self._recipe.window_tokens // 4))]
@@ -148,27 +219,15 @@ class WindowPacker:
         """The window of bare ids; ``owned`` are the numbers of the passages whose vectors it gives."""
         wrapped = self._tokenizer.wrap(ids)
         if len(frame.spans) == 1:
-            dense, sparse = self.whole(len(wrapped), frame.n_prompt)
+            start = min(prompt_end(self._recipe, self._n_before, frame.n_prompt), len(wrapped) - 1)
+            text = (self._n_before + frame.n_prefix, len(wrapped) - len(self._tokenizer.append))
+            around = (self._n_before, len(self._tokenizer.append))
+            row = pooled_row(self._recipe, wrapped, (start, len(wrapped)), text, around)
         else:
             positions = self._passage_positions(frame.spans, self._n_before + frame.n_prefix)
-            dense = sparse = positions[[i - frame.first for i in owned]]
-        digest = hashlib.blake2b(wrapped.tobytes(), digest_size=KEY_BYTES)
-        keys = []
-        for start, end in dense.tolist():
-            key = digest.copy()
-            key.update(start.to_bytes(4, "little") + end.to_bytes(4, "little"))
-            keys.append(key.digest())
-        return Window(Row(wrapped, dense, sparse), tuple(owned), tuple(keys))
-
-    def whole(self, length: int, n_prompt: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The positions pooled when an input of ``length`` tokens is one passage (or one query): dense, sparse."""
-        everything = np.array([[0, length]], dtype=np.int32)
-        if self._recipe.pooling == "cls":
-            return np.array([[0, 1]], dtype=np.int32), everything
-        if self._recipe.pooling == "last":
-            return np.array([[length - 1, length]], dtype=np.int32), everything
-        skipped = 0 if self._recipe.pool_prompt or not n_prompt else min(self._n_before + n_prompt, length - 1)
-        return np.array([[skipped, length]], dtype=np.int32), everything
+            places = positions[[i - frame.first for i in owned]]
+            row = Row(wrapped, places, places)
+        return Window(row, tuple(owned), row_keys(row))
 
     def _passage_positions(self, spans: Sequence[Span], start: int) -> NDArray[np.int32]:
         """Where each passage (or its landmark) lies in a shared window whose text begins at ``start``."""
@@ -180,8 +239,8 @@ class WindowPacker:
         return np.stack((ends - sizes, np.maximum(ends, ends - sizes + 1)), axis=1).astype(np.int32)
 
 
-def _visible(text: str) -> tuple[int, int]:
-    """The span of a text without white space at its ends; (0, 0) for a blank one."""
+def visible(text: str) -> tuple[int, int]:
+    """The characters of a text without white space at its ends, [start, end); (0, 0) for a blank one."""
     stripped = text.strip()
     start = len(text) - len(text.lstrip()) if stripped else 0
     return start, start + len(stripped)

@@ -24,16 +24,20 @@ def open_engine(
     device: str | None = None,
     dtype: str | None = None,
     max_batch_tokens: int | None = None,
+    generator: str | None = None,
     reranker: str | None = None,
 ) -> EmbeddedEngine:
     """Open the data folder ``path``, created when absent.
 
     Args:
         path: the data folder; one process at a time.
-        model: "builtin", a Hugging Face folder or hub id; None: callers bring their own vectors. Loaded on first use.
+        model: "builtin", a Hugging Face folder or hub id, or a system (`embedder.catalogue`); None: callers bring their
+            own vectors. Loaded on first use.
         device: "cpu", "cuda", ...; None: the best there is.
         dtype: "float32", "bfloat16", "float16"; None: the model's default for the device.
         max_batch_tokens: tokens in one forward pass; None: by device.
+        generator: a causal language model that writes for expanded collections and queries, a folder or a hub id;
+            None: the one that an expanded collection was made with. Loaded on first use.
         reranker: a folder or hub id of a cross-encoder or a Qwen3-Reranker, for queries with ``rerank``. Loaded on first
             use.
 
@@ -44,5 +48,11 @@ def open_engine(
     from engine.embedded import EmbeddedEngine
 
     return EmbeddedEngine(
-        path, model=model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens, reranker=reranker
+        path,
+        model=model,
+        device=device,
+        dtype=dtype,
+        max_batch_tokens=max_batch_tokens,
+        generator=generator,
+        reranker=reranker,
     )

@@ -20,10 +20,12 @@ from engine.values import (
     Document,
     Embedding,
     EngineInfo,
+    Expansion,
     FusionMethod,
     Mode,
     Page,
     Query,
+    QueryExpansion,
     QueryResult,
     Scalar,
 )
@@ -111,6 +113,8 @@ class CollectionApi(Protocol):
         score_threshold: float | None = None,
         rerank: int | None = None,
         explain: bool = True,
+        expansion: QueryExpansion | None = None,
+        examples: Sequence[tuple[str, str]] = (),
     ) -> QueryResult:
         """Answers one question; the arguments are the fields of ``engine.values.Query``.
 
@@ -139,6 +143,8 @@ class CollectionApi(Protocol):
                 score_threshold=score_threshold,
                 rerank=rerank,
                 explain=explain,
+                expansion=expansion,
+                examples=examples,
             )
         )
 
@@ -181,6 +187,7 @@ class EngineApi(Protocol):
         language: str = "english",
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
+        expansion: Expansion | None = None,
     ) -> CollectionApi:
         """Creates a collection.
 
@@ -194,6 +201,7 @@ class EngineApi(Protocol):
             language: the analyser's language, a Snowball algorithm name or "none".
             dense_kind: "auto", "flat", "hnsw" or "faiss".
             weights: leg → default fusion weight; None: the engine's defaults.
+            expansion: what the engine's generator writes about each passage before it is embedded; None: nothing.
 
         Raises:
             CollectionExists: the name is taken.

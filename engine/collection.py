@@ -268,9 +268,14 @@ def _answers(generation: Generation, queries: Sequence[Query], reranker: Reranke
         if query.filter is not None:
             Filter.parse(query.filter, query.params)
     watch = Stopwatch()
+    if any(query.expansion for query in queries):
+        with watch.stage("generate"):
+            written = generation.encoder.write(queries)
+    else:
+        written = []
     with watch.stage("embed"):
-        encoded = generation.encoder.encode(queries)
-    embed_ms = watch.ms["embed"] / max(1, len(queries))
+        encoded = generation.encoder.encode(queries, written)
+    before_ms = {stage: ms / max(1, len(queries)) for stage, ms in watch.ms.items()}
     results = []
     weights = generation.weights()
     with generation.writer.reading() as snapshot:
@@ -280,7 +285,7 @@ def _answers(generation: Generation, queries: Sequence[Query], reranker: Reranke
             with watch.stage("total"):
                 search = Search(snapshot, query, one, decided, watch)
                 hits = search.run(generation.store, reranker.score)
-            timings = {"embed": embed_ms, **watch.ms, "total": watch.ms["total"] + embed_ms}
+            timings = {**before_ms, **watch.ms, "total": watch.ms["total"] + sum(before_ms.values())}
             described = {
                 **decided.describe(),
                 **search.reranked,
@@ -305,6 +310,8 @@ def _info(generation: Generation) -> CollectionInfo:
         documents=state.documents,
         passages=state.passages,
         sequence=state.sequence,
+        expansion=schema.expansion,
+        generator=schema.generator,
         multi_dim=schema.multi_dim,
     )
 

@@ -27,11 +27,12 @@ from engine import __version__
 from engine.collection import Collection
 from engine.encoding import Model
 from engine.errors import CollectionExists, CollectionNotFound, EngineClosed, InvalidArgument
+from engine.generators import Generators
 from engine.reranking import RerankerModel
-from engine.schema import DENSE_KINDS, CollectionSchema, check_dim, check_name, check_weights
+from engine.schema import DENSE_KINDS, CollectionSchema, check_dim, check_expansion, check_name, check_weights
 from engine.storage.durable import fsync_path, remove_folder
 from engine.storage.lock import FolderLock
-from engine.values import CollectionInfo, Embedding, EngineInfo
+from engine.values import CollectionInfo, Embedding, EngineInfo, Expansion
 from index.analyzer import ANALYZER_VERSION, languages
 
 COLLECTIONS_FOLDER = "collections"
@@ -51,6 +52,7 @@ class EmbeddedEngine:
         device: str | None = None,
         dtype: str | None = None,
         max_batch_tokens: int | None = None,
+        generator: str | None = None,
         reranker: str | None = None,
     ) -> None:
         self.path = Path(path)
@@ -61,7 +63,10 @@ class EmbeddedEngine:
             shutil.rmtree(stray)
         # A query runs on one thread; parallelism comes from concurrent requests (ANCHORS: two BLAS threads were slower).
         threadpool_limits(1, user_api="blas")
-        self._model = Model(model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)
+        self._generators = Generators(self.path, generator, device=device)
+        self._model = Model(
+            model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens, generators=self._generators
+        )
         self._models: dict[str, Model] = {}
         self._reranker = RerankerModel(reranker, device=device, dtype=dtype)
         self._open: dict[str, Collection] = {}
@@ -79,6 +84,7 @@ class EmbeddedEngine:
         language: str = "english",
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
+        expansion: Expansion | None = None,
     ) -> Collection:
         """See `EngineApi.create_collection`."""
         check_name(name)
@@ -100,12 +106,26 @@ class EmbeddedEngine:
             else:
                 schema = own_schema(name, dim, sparse, _own_multi_dim(multi, multi_dim), language, dense_kind)
             schema = msgspec.structs.replace(schema, weights=check_weights(weights or {}, schema.legs))
+            if expansion is not None:
+                schema = self._with_expansion(schema, check_expansion(expansion))
             # Made under another name and renamed, so that a crash leaves no half-made collection.
             unfinished = self._folder / f".new-{uuid.uuid4().hex}"
             Collection.create(unfinished, schema)
             os.replace(unfinished, folder)
             fsync_path(self._folder)
             return self.get_collection(name)
+
+    def _with_expansion(self, schema: CollectionSchema, expansion: Expansion) -> CollectionSchema:
+        name = self._generators.name
+        if name is None:
+            raise InvalidArgument(
+                "expansion",
+                "needs a generator, a causal language model that writes: name one with generator=, or --generator",
+            )
+        if schema.model is None or not schema.dim:
+            raise InvalidArgument("expansion", "needs a model with dense vectors, and the collection has none")
+        identity = self._generators.get(name).identity
+        return msgspec.structs.replace(schema, expansion=expansion, generator=name, generator_identity=identity)
 
     def model(self, name: str | None = None) -> Model:
         """Another model on the engine's device, loaded when it is first used and closed with the engine.
@@ -192,6 +212,7 @@ class EmbeddedEngine:
             self._open.clear()
             for model in (self._model, *self._models.values()):
                 model.close()
+            self._generators.close()
             self._reranker.close()
             self._lock.release()
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.errors import EngineClosed, InvalidQuery
+from engine.errors import EngineClosed, GeneratorMismatch, InvalidQuery
 from engine.fusion import TINY
+from engine.generators import Generators
 from engine.rescoring import EncodedQuery
 from engine.schema import CollectionSchema
 from engine.validation import MAX_QUERY_MULTI_TOKENS, check_sparse, check_tokens, check_vector
@@ -23,6 +25,9 @@ from index.sparse_rows import SparseQuery
 
 if TYPE_CHECKING:
     from embedder.embedder import Embedder
+    from embedder.generation.answers import CachedGenerator
+    from embedder.generation.documents import DocumentExpander
+    from embedder.generation.queries import QueryExpander
     from embedder.values import DocumentInput, EmbeddedDocument, EmbeddedQuery
 
 
@@ -37,6 +42,7 @@ class Model:
         device: where it runs; None: the best there is.
         dtype: of the weights; None: the recipe's.
         max_batch_tokens: the token budget of a batch; None: by device.
+        generators: what writes for collections and queries that are expanded.
     """
 
     def __init__(
@@ -46,8 +52,10 @@ class Model:
         device: str | None = None,
         dtype: str | None = None,
         max_batch_tokens: int | None = None,
+        generators: Generators | None = None,
     ) -> None:
         self.name = name
+        self.generators = generators or Generators()
         self._device = device
         self._dtype = dtype
         self._max_batch_tokens = max_batch_tokens
@@ -81,8 +89,14 @@ class Model:
         return self.embedder().name if self.name == BUILTIN else self.name
 
     def sibling(self, name: str) -> Model:
-        """Another model, with the same choices of device, dtype and batch size."""
-        return Model(name, device=self._device, dtype=self._dtype, max_batch_tokens=self._max_batch_tokens)
+        """Another model, with the same generators and the same choices of device, dtype and batch size."""
+        return Model(
+            name,
+            device=self._device,
+            dtype=self._dtype,
+            max_batch_tokens=self._max_batch_tokens,
+            generators=self.generators,
+        )
 
     def fingerprint(self) -> dict[str, str] | None:
         """What identifies the model's vectors, by part; None without a model. Loads it."""
@@ -114,6 +128,7 @@ class QueryEncoder:
         self.analyzer = analyzer
         self._model = model
         self._checked: Embedder | None = None
+        self._expander: DocumentExpander | None = None
 
     def _embedder(self) -> Embedder:
         """The model, once it is known to be the collection's own.
@@ -130,15 +145,104 @@ class QueryEncoder:
         """The embedder's `embed_documents`, behind the fingerprint guard."""
         return self._embedder().embed_documents(documents)
 
-    def embed_queries(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
-        """The embedder's `embed_queries`, behind the fingerprint guard."""
-        return self._embedder().embed_queries(texts)
+    def expand_documents(self, documents: Sequence[DocumentInput]) -> list[EmbeddedDocument]:
+        """`embed_documents`, with what the collection's generator writes about the passages.
 
-    def encode(self, queries: Sequence[Query]) -> list[EncodedQuery]:
-        """One encoded query each; all texts go through the model together."""
-        texts = [query.text or "" for query in queries if self._needs_model(query)]
-        embedded = iter(self.embed_queries(texts) if texts else [])
-        return [self._encoded(query, next(embedded) if self._needs_model(query) else None) for query in queries]
+        Raises:
+            GeneratorMismatch: the engine's generator is not the collection's.
+            EmbedderError: the generator cannot be loaded, or failed.
+        """
+        if self._expander is None:
+            from embedder.generation.documents import DocumentExpander
+
+            expansion = self._schema.expansion
+            assert expansion is not None
+            self._expander = DocumentExpander(
+                self.embed_documents,
+                self._own_generator(),
+                method=expansion.method,
+                n=expansion.n,
+                use=expansion.use,
+                lexical=expansion.bm25,
+            )
+        return self._expander.embed_documents(documents)
+
+    def _own_generator(self) -> CachedGenerator:
+        """The generator that the collection was made with."""
+        stored = self._schema.generator
+        assert stored is not None, "a schema with an expansion names its generator"
+        name = self._model.generators.name or stored
+        generator = self._model.generators.get(name)
+        if generator.identity != self._schema.generator_identity:
+            raise GeneratorMismatch(self._schema.name, stored, name)
+        return generator
+
+    def embed_queries(self, texts: Sequence[str], examples: Sequence[tuple[str, str]] = ()) -> list[EmbeddedQuery]:
+        """The embedder's `embed_queries`, behind the fingerprint guard.
+
+        Raises:
+            InvalidInput: there are examples, and the model was not trained to be shown any.
+        """
+        return self._embedder().embed_queries(texts, shots=examples)
+
+    def write(self, queries: Sequence[Query]) -> list[Sequence[str]]:
+        """What the generator writes about each query; nothing about one without an expansion.
+
+        Raises:
+            InvalidQuery: the engine has no generator.
+            EmbedderError: the generator cannot be loaded, or failed.
+        """
+        return [
+            ()
+            if query.expansion is None
+            else self._query_expander(query).write(query.text or "", query.expansion.method, query.expansion.n)
+            for query in queries
+        ]
+
+    def _query_expander(self, query: Query) -> QueryExpander:
+        from embedder.generation.queries import QueryExpander
+
+        name = self._model.generators.name or self._schema.generator
+        if name is None:
+            raise InvalidQuery(
+                "expansion",
+                "needs a generator, a causal language model that writes: name one with generator=, or --generator",
+            )
+
+        def embed_queries(texts: Sequence[str]) -> list[EmbeddedQuery]:
+            return self.embed_queries(texts, _pairs(query.examples))
+
+        return QueryExpander(embed_queries, self.embed_documents, self._model.generators.get(name))
+
+    def encode(self, queries: Sequence[Query], written: Sequence[Sequence[str]] = ()) -> list[EncodedQuery]:
+        """One encoded query each; texts with the same examples go through the model together.
+
+        Args:
+            queries: that were checked.
+            written: what `write` says about each; empty: nothing about any.
+        """
+        alike: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for place, query in enumerate(queries):
+            if self._needs_model(query):
+                alike.setdefault(_pairs(query.examples), []).append(place)
+        embedded: dict[int, EmbeddedQuery] = {}
+        for examples, places in alike.items():
+            found = self.embed_queries([queries[place].text or "" for place in places], examples)
+            embedded.update(zip(places, found, strict=True))
+        return [
+            self._expanded(query, self._encoded(query, embedded.get(place)), written[place] if written else ())
+            for place, query in enumerate(queries)
+        ]
+
+    def _expanded(self, query: Query, encoded: EncodedQuery, about: Sequence[str]) -> EncodedQuery:
+        """The query with what was written about it in its dense vector."""
+        expansion = query.expansion
+        if expansion is None or encoded.dense is None or not about:
+            return encoded
+        dense = self._query_expander(query).dense(
+            query.text or "", encoded.dense, about, expansion.method, expansion.weight
+        )
+        return replace(encoded, dense=dense)
 
     def _needs_model(self, query: Query) -> bool:
         if self._schema.model is None or not (query.text or "").strip():
@@ -192,6 +296,10 @@ class QueryEncoder:
             return tuple(str(term) for term in sparse.terms.tolist())
         embedder = self._embedder()
         return tuple(embedder.term_text(term) for term in sparse.terms.tolist())
+
+
+def _pairs(examples: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((question, answer) for question, answer in examples)
 
 
 def bm25_terms(analyzer: Analyzer, text: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:

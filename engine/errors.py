@@ -14,6 +14,7 @@ what to do. ``engine.server.status`` maps each leaf to one gRPC status; a test p
     │   └── DimensionMismatch   the vector has another width than the collection
     ├── LegMissing              the collection has no such leg (say, learned sparse vectors)
     ├── FingerprintMismatch     the model is not the one that made the stored vectors
+    ├── GeneratorMismatch       the generator is not the one that expanded the stored passages
     ├── UnsupportedFormat       the data folder was written by another version
     ├── DataFolderLocked        another process owns the data folder
     ├── DataFolderReadOnly      the data folder cannot be written
@@ -126,6 +127,20 @@ class FingerprintMismatch(EngineError):
         super().__init__(
             f"Collection {collection!r} was embedded with another model ({parts}). "
             f"Load that model, or run `engine migrate --collection {collection}` to embed the documents again with another."
+        )
+
+
+class GeneratorMismatch(EngineError):
+    """The engine's generator is not the one that wrote about the collection's passages."""
+
+    def __init__(self, collection: str, stored: str, loaded: str) -> None:
+        self.collection = collection
+        self.stored = stored
+        self.loaded = loaded
+        super().__init__(
+            f"The passages of collection {collection!r} were expanded by the generator {stored}, and {loaded} is another "
+            "model, or another version of it. Open the engine with the collection's own generator, or index the documents "
+            "into a new collection."
         )
 
 

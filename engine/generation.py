@@ -85,7 +85,9 @@ class Generation:
         analyzer = Analyzer(schema.language)
         self.encoder = QueryEncoder(schema, analyzer, model)
         self.writer = Writer(self.store, schema, state, segments, dead)
-        embed = self.encoder.embed_documents if schema.model else None
+        embed = None
+        if schema.model:
+            embed = self.encoder.expand_documents if schema.expansion else self.encoder.embed_documents
         self.ingestor = Ingestor(schema, Preparer(schema, self.store, analyzer, embed), self.writer)
         self._calibrating = threading.Lock()
         self._sealer = Sealer(

@@ -38,6 +38,27 @@ class Groups:
         return self.order[self.first[group] : self.first[group + 1]]
 
 
+def best_rows(candidates: Candidates, starts: np.ndarray, fused: np.ndarray) -> np.ndarray | None:
+    """The best row of each passage, int64[k] ascending; None when every candidate is another passage.
+
+    A passage has several rows, one behind the other, where a generator wrote about it (`engine.values.Expansion`). It
+    counts once, with its best row; ties: the first.
+
+    Args:
+        candidates: rows.
+        starts: int[m], where each one's passage begins in its document.
+        fused: float64[m], one score a row.
+    """
+    same = (
+        (np.diff(candidates.segments) == 0) & (np.diff(candidates.docs) == 0) & (np.diff(starts.astype(np.int64)) == 0)
+    )
+    if not same.any():
+        return None
+    passage = np.r_[0, np.cumsum(~same)]
+    order = np.lexsort((-fused, passage))
+    return order[np.r_[True, np.diff(passage[order]) != 0]]
+
+
 def group(candidates: Candidates, fused: np.ndarray, *, blend: float = BLEND, best: int = BEST) -> Groups:
     """The documents of ``candidates``, whose fused scores are float64[m].
 

@@ -288,7 +288,14 @@ def _successor(old: CollectionSchema, model: Model) -> CollectionSchema:
         model, name=old.name, sparse=sparse, multi=multi, language=old.language, dense_kind=old.dense_kind
     )
     weights = {leg: weight for leg, weight in old.weights.items() if leg in new.legs}
-    return msgspec.structs.replace(new, weights=weights if any(weights.values()) else {}, created=old.created)
+    return msgspec.structs.replace(
+        new,
+        weights=weights if any(weights.values()) else {},
+        created=old.created,
+        expansion=old.expansion,
+        generator=old.generator,
+        generator_identity=old.generator_identity,
+    )
 
 
 def _stored_schema(folder: Path) -> CollectionSchema | None:

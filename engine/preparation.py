@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -93,6 +94,7 @@ class _Rows:
     sparse: Sequence[tuple[np.ndarray, np.ndarray]]
     multi: Sequence[np.ndarray]
     tokens: Coverage
+    generated: Sequence[str] = ()  # what BM25 counts with each passage's own words; empty: nothing with any
 
 
 class Preparer:
@@ -176,9 +178,9 @@ class Preparer:
     def _block(self, documents: list[Document], rows: list[_Rows]) -> PassageBlock:
         spans = np.array([span for part in rows for span in part.spans], np.uint32).reshape(-1, 2)
         texts = [
-            f"{document.title} {document.text[start:end]}" if document.title else document.text[start:end]
+            " ".join(filter(None, (document.title, document.text[start:end], generated)))
             for document, part in zip(documents, rows, strict=True)
-            for start, end in part.spans
+            for (start, end), generated in zip(part.spans, part.generated or repeat(""), strict=False)
         ]
         vectors = [vector for part in rows for vector in part.dense]
         dense = _unit_rows(np.stack(vectors)) if self._schema.dim else np.empty((len(spans), 0), np.float16)
@@ -241,5 +243,6 @@ def _embedded_rows(embedded: EmbeddedDocument) -> _Rows:
             if (sparse := passage.vectors.sparse) is not None
         ],
         [multi for passage in passages if (multi := passage.vectors.multi) is not None],
-        Coverage(embedded.read, embedded.embedded, embedded.dropped, embedded.reused),
+        Coverage(embedded.read, embedded.embedded, embedded.dropped, embedded.reused, embedded.generated),
+        [passage.generated for passage in passages] if any(passage.generated for passage in passages) else (),
     )

@@ -172,6 +172,10 @@ class Candidates:
     docs: np.ndarray
     scores: np.ndarray
 
+    def take(self, kept: np.ndarray) -> Candidates:
+        """Those at the places ``kept`` (int64[k] ascending)."""
+        return Candidates(self.legs, self.segments[kept], self.rows[kept], self.docs[kept], self.scores[kept])
+
 
 def rescore(
     snapshot: Snapshot, queries: LegQueries, found: list[np.ndarray], known: Candidates | None = None

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.errors import FingerprintMismatch, InvalidArgument, UnsupportedFormat
-from engine.values import LEGS, Leg
+from engine.values import EXPANSION_METHODS, EXPANSION_USES, LEGS, Expansion, Leg
 
 SCHEMA_FORMAT = 1
 MAX_DIM = 16_384
+MAX_EXPANSION = 50
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 DENSE_KINDS = ("auto", "flat", "hnsw", "faiss")
 
@@ -29,7 +30,8 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     their inverse document frequencies here, because the model leaves that to the index. multi_dim: width of the token
     vectors, 0 for none. model and
     fingerprint: what made the vectors; None when callers bring their own. language: the Snowball language of the text
-    analyser. weights: default fusion weights by leg; empty: the engine's. created: ISO 8601, UTC.
+    analyser. weights: default fusion weights by leg; empty: the engine's. created: ISO 8601, UTC. expansion, generator and
+    generator_identity: what is written about each passage before it is embedded, and by what; None: nothing.
     """
 
     format: int = SCHEMA_FORMAT
@@ -47,6 +49,9 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     dense_kind: str = "auto"
     weights: dict[str, float] = {}
     created: str = ""
+    expansion: Expansion | None = None
+    generator: str | None = None
+    generator_identity: str | None = None
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -127,3 +132,22 @@ def check_weights(weights: Mapping[str, float], legs: tuple[Leg, ...]) -> dict[s
     if weights and not any(weights.values()):
         raise InvalidArgument("weights", "at least one must be greater than 0")
     return {leg: float(weight) for leg, weight in weights.items()}
+
+
+def check_expansion(expansion: Expansion) -> Expansion:
+    """An expansion that can be carried out.
+
+    Raises:
+        InvalidArgument: an unknown method or use, or ``n`` out of range.
+    """
+    for field, value, allowed in (
+        ("method", expansion.method, EXPANSION_METHODS),
+        ("use", expansion.use, EXPANSION_USES),
+    ):
+        if value not in allowed:
+            raise InvalidArgument(f"expansion.{field}", f"{value!r} is unknown; choose from {', '.join(allowed)}")
+    if isinstance(expansion.n, bool) or not isinstance(expansion.n, int) or not 1 <= expansion.n <= MAX_EXPANSION:
+        raise InvalidArgument("expansion.n", f"must be between 1 and {MAX_EXPANSION}, got {expansion.n!r}")
+    if not isinstance(expansion.bm25, bool):
+        raise InvalidArgument("expansion.bm25", f"must be true or false, got {expansion.bm25!r}")
+    return expansion

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.filters import Filter
 from engine.fusion import fuse, ranks
-from engine.grouping import BLEND, Groups, group
+from engine.grouping import BLEND, Groups, best_rows, group
 from engine.planner import Plan
 from engine.reranking import Rerank
 from engine.rescoring import Candidates, EncodedQuery, LexicalQuery, MultiQuery, rescore, weigh
@@ -150,8 +150,19 @@ class Search:
         with self.watch.stage("fuse"):
             scales = {leg: query.scale for leg, query in self.legs.items()}
             fused = fuse(candidates.scores, legs, self.plan.fusion, self.plan.weights, scales)
+            kept = best_rows(candidates, self._starts(candidates), fused)
+            if kept is not None:
+                candidates, fused = candidates.take(kept), fused[kept]
             groups = group(candidates, fused, blend=self._blend)
             return _Ranking(candidates, fused, ranks(candidates.scores, legs), groups)
+
+    def _starts(self, candidates: Candidates) -> np.ndarray:
+        """int[m]: where each candidate's passage begins in its document."""
+        starts = np.empty(len(candidates.rows), np.int64)
+        for position in np.unique(candidates.segments).tolist():
+            here = candidates.segments == position
+            starts[here] = self.snapshot.segments[position].segment.starts[candidates.rows[here]]
+        return starts
 
     @property
     def _blend(self) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.errors import DimensionMismatch, InvalidArgument, InvalidDocument, InvalidQuery, LegMissing
 from engine.schema import CollectionSchema, check_weights
-from engine.values import FUSIONS, MODES, Document, Query, Scalar
+from engine.values import FUSIONS, MODES, QUERY_EXPANSION_METHODS, Document, Query, QueryExpansion, Scalar
 
 MAX_ID_BYTES = 511  # LMDB's longest key
 MAX_TITLE_BYTES = 1 << 16
@@ -28,6 +28,8 @@ MAX_QUERY_MULTI_TOKENS = 1024
 MAX_LIMIT = 1_000
 MAX_WINDOW = 10_000
 MAX_DEPTH = 100_000
+MAX_QUERY_EXPANSION = 16
+MAX_EXAMPLES = 64
 MAX_RERANK = 1_000
 
 _FIELDS = {field.name for field in dataclasses.fields(Document)}
@@ -254,6 +256,8 @@ def check_query(query: Query, schema: CollectionSchema) -> None:
     try:
         _check_window(query)
         _check_options(query, schema)
+        _check_examples(query)
+        _check_expansion(query, schema)
         for name, value in query.params.items():
             _check_param(name, value)
         if query.text is not None:
@@ -321,6 +325,35 @@ def _check_options(query: Query, schema: CollectionSchema) -> None:
     n = query.rerank
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_RERANK):
         raise InvalidQuery("rerank", f"must be between 1 and {MAX_RERANK:,}, got {n!r}")
+
+
+def _check_examples(query: Query) -> None:
+    if len(query.examples) > MAX_EXAMPLES:
+        raise InvalidQuery("examples", f"are {len(query.examples)}; at most {MAX_EXAMPLES} are allowed")
+    for example in query.examples:
+        if not isinstance(example, tuple | list) or len(example) != 2:
+            raise InvalidQuery("examples", f"must be pairs of a query and a passage, got {example!r:.80}")
+        for text in example:
+            _check_text("examples", text, MAX_QUERY_BYTES)
+
+
+def _check_expansion(query: Query, schema: CollectionSchema) -> None:
+    expansion = query.expansion
+    if expansion is None:
+        return
+    if not isinstance(expansion, QueryExpansion) or expansion.method not in QUERY_EXPANSION_METHODS:
+        raise InvalidQuery("expansion", f"{expansion!r} is none of {', '.join(QUERY_EXPANSION_METHODS)}")
+    if isinstance(expansion.n, bool) or not isinstance(expansion.n, int) or not 1 <= expansion.n <= MAX_QUERY_EXPANSION:
+        raise InvalidQuery("expansion.n", f"must be between 1 and {MAX_QUERY_EXPANSION}, got {expansion.n!r}")
+    weight = expansion.weight
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise InvalidQuery("expansion.weight", f"must be in [0, 1], got {weight!r}")
+    if not (query.text or "").strip():
+        raise InvalidQuery("expansion", "needs the query's text")
+    if schema.model is None or not schema.dim or query.mode not in ("hybrid", "dense") or query.vector is not None:
+        raise InvalidQuery(
+            "expansion", "changes the dense vector that a model makes of the text, and here none is made"
+        )
 
 
 def _check_param(name: str, value: Scalar | Sequence[Scalar]) -> None:

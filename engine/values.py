@@ -17,9 +17,50 @@ Mode = Literal["hybrid", "dense", "sparse", "bm25", "multi"]
 FusionMethod = Literal["convex", "rrf", "dbsf"]
 Leg = Literal["dense", "sparse", "bm25", "multi"]
 
+ExpansionMethod = Literal["questions", "rewrites"]
+ExpansionUse = Literal["fuse", "vectors"]
+QueryExpansionMethod = Literal["hyde", "thoughts", "rewrites"]
+
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "sparse", "bm25", "multi")
 FUSIONS: tuple[FusionMethod, ...] = ("convex", "rrf", "dbsf")
 LEGS: tuple[Leg, ...] = ("dense", "sparse", "bm25", "multi")
+EXPANSION_METHODS: tuple[ExpansionMethod, ...] = ("questions", "rewrites")
+EXPANSION_USES: tuple[ExpansionUse, ...] = ("fuse", "vectors")
+QUERY_EXPANSION_METHODS: tuple[QueryExpansionMethod, ...] = ("hyde", "thoughts", "rewrites")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """What the engine's generator writes about each passage when it is indexed, and where that goes.
+
+    Attributes:
+        method: "questions" that the passage answers (doc2query, QuOTE), or "rewrites" that say the same (GenEOL).
+        n: texts a passage; a generator may write fewer.
+        use: "fuse": their vectors and the passage's are averaged; "vectors": each is a vector of the passage beside
+            its own, at n + 1 times the storage.
+        bm25: BM25 counts their words as the passage's, too.
+    """
+
+    method: ExpansionMethod = "questions"
+    n: int = 5
+    use: ExpansionUse = "fuse"
+    bm25: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryExpansion:
+    """What the engine's generator writes about a query before its dense vector is made.
+
+    Attributes:
+        method: "hyde": a hypothetical answer is mixed into the vector; "thoughts": what a good answer must say, embedded
+            with the query; "rewrites": paraphrases (GenEOL). The last two are averaged.
+        n: texts to write; a generator may write fewer.
+        weight: of the hypothetical answers in the vector, for "hyde"; the query has the rest.
+    """
+
+    method: QueryExpansionMethod = "hyde"
+    n: int = 1
+    weight: float = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +87,14 @@ class Coverage:
     """How much of a document is in the index. ``read == embedded + dropped``, always.
 
     ``reused`` of the embedded tokens kept the vectors of an earlier version, because their window did not change.
+    ``generated``: texts that a generator wrote for the document's passages now; what it wrote before does not count.
     """
 
     read: int = 0
     embedded: int = 0
     dropped: int = 0
     reused: int = 0
+    generated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +202,8 @@ class Query:
         rerank: let the engine's reranker score the best passage of this many of the first hits, at most 1,000, and order
             them by that; the other hits follow as they were. None: no reranking.
         explain: return matched terms and contributions in ``score_detail``.
+        expansion: what the engine's generator writes about the query first; None: nothing.
+        examples: (query, passage that answers it) pairs that are shown to a model whose recipe takes examples.
     """
 
     text: str | None = None
@@ -179,6 +224,8 @@ class Query:
     score_threshold: float | None = None
     rerank: int | None = None
     explain: bool = True
+    expansion: QueryExpansion | None = None
+    examples: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +251,8 @@ class CollectionInfo:
     documents: int
     passages: int
     sequence: int
+    expansion: Expansion | None = None
+    generator: str | None = None
     multi_dim: int = 0
 
 

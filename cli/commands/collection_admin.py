@@ -229,7 +229,8 @@ def _segments_table(stats: CollectionStats) -> Table:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {item:g}" for name, item in value.items()) or "the engine's"
+        shown = (f"{name} {item:g}" if isinstance(item, float) else f"{name} {item}" for name, item in value.items())
+        return ", ".join(shown) or "the engine's"
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.commands.querying import FUSIONS, MAX_LIMIT, MODES
+from cli.expansions import Enrichment, document_expansion_options, query_expansion_options
 from cli.settings import Settings, common_options, current_settings
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
     from engine.api import CollectionApi
     from engine.evaluation import EvaluationSet, Metrics
+    from engine.values import Expansion
 
 DEFAULT_MODES = "dense,sparse,bm25,hybrid"
 QUERY_BATCH = 16
+ENRICHED_MODES = ("hybrid", "dense")  # the others do not read the dense vector, which is all that changes
 
 EXAMPLES = """\b
 Examples:
@@ -31,6 +34,7 @@ Examples:
   engine eval ./scifact --modes bm25,hybrid,hybrid:rrf
   engine eval ./scifact --model Qwen/Qwen3-Embedding-0.6B --device cuda --json
   engine eval ./scifact --keep --data ./evaluated     the next run does not embed again
+  engine eval ./scifact --keep --expand hyde --generator ./qwen3-0.6b
 """
 
 
@@ -53,8 +57,18 @@ class Report:
 @click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=100, show_default=True, help="Documents a query.")
 @click.option("--keep", is_flag=True, help="Index into --data, collection eval-DATASET, instead of a temporary folder.")
 @click.option("--multi", is_flag=True, help="Keep token vectors too, as `engine index --multi` does.")
+@document_expansion_options
+@query_expansion_options
 @common_options
-def eval_command(dataset: Path, modes: str, limit: int, keep: bool, multi: bool) -> None:
+def eval_command(
+    dataset: Path,
+    modes: str,
+    limit: int,
+    keep: bool,
+    multi: bool,
+    expansion: Expansion | None,
+    enrichment: Enrichment,
+) -> None:
     """Index a data set in BEIR layout, run its queries, and print nDCG@10, recall@100 and MRR@10 as trec_eval does.
 
     DATASET is a folder with corpus.jsonl, queries.jsonl and qrels.tsv (or qrels/test.tsv). Only queries with judgements
@@ -69,7 +83,10 @@ def eval_command(dataset: Path, modes: str, limit: int, keep: bool, multi: bool)
     wanted = parse_modes(modes)
     evaluation_set = read_evaluation_set(dataset)
     with _data_folder(settings, keep) as folder:
-        report = _evaluate(replace(settings, data=folder), evaluation_set, wanted, limit, multi=multi)
+        local = replace(settings, data=folder)
+        report = _evaluate(
+            local, evaluation_set, wanted, limit, multi=multi, expansion=expansion, enrichment=enrichment
+        )
     if settings.json:
         print_json(report_json(report))
     else:
@@ -114,12 +131,20 @@ def _data_folder(settings: Settings, keep: bool) -> Iterator[Path]:
 
 
 def _evaluate(
-    settings: Settings, evaluation_set: EvaluationSet, wanted: Sequence[tuple[str, str]], limit: int, *, multi: bool
+    settings: Settings,
+    evaluation_set: EvaluationSet,
+    wanted: Sequence[tuple[str, str]],
+    limit: int,
+    *,
+    multi: bool,
+    expansion: Expansion | None,
+    enrichment: Enrichment,
 ) -> Report:
     from cli.session import ensure_collection, open_session
 
     with open_session(settings, create=True) as engine:
-        collection = ensure_collection(engine, collection_name(evaluation_set.name), multi=multi)
+        name = collection_name(evaluation_set.name)
+        collection = ensure_collection(engine, name, multi=multi, expansion=expansion)
         started = time.perf_counter()
         n_docs = _index(collection, evaluation_set)
         indexed = time.perf_counter()
@@ -127,7 +152,9 @@ def _evaluate(
         legs = {"hybrid", *info.legs}
         modes = {
             f"{mode}:{fusion}" if fusion else mode: (
-                _measure(collection, evaluation_set, mode, fusion or "convex", limit) if mode in legs else None
+                _measure(collection, evaluation_set, mode, fusion or "convex", limit, enrichment)
+                if mode in legs
+                else None
             )
             for mode, fusion in wanted
         }
@@ -163,7 +190,14 @@ def _index(collection: CollectionApi, evaluation_set: EvaluationSet) -> int:
     return n_docs
 
 
-def _measure(collection: CollectionApi, evaluation_set: EvaluationSet, mode: str, fusion: str, limit: int) -> Metrics:
+def _measure(
+    collection: CollectionApi,
+    evaluation_set: EvaluationSet,
+    mode: str,
+    fusion: str,
+    limit: int,
+    enrichment: Enrichment,
+) -> Metrics:
     from cli.progress import steps
     from engine.evaluation import evaluate
     from engine.values import Query
@@ -180,6 +214,8 @@ def _measure(collection: CollectionApi, evaluation_set: EvaluationSet, mode: str
                 limit=limit,
                 passages=1,
                 explain=False,
+                expansion=enrichment.expansion if mode in ENRICHED_MODES else None,
+                examples=enrichment.shown(text),
             )
             for _, text in batch
         ]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.expansions import document_expansion_options
 from cli.failures import FAILED, INTERRUPTED
-from cli.settings import Settings, common_options, current_settings
+from cli.settings import Settings, common_options, current_settings, generator_option
 
 if TYPE_CHECKING:
     from cli.ingestion import ReadingOptions, Source, Tally
+    from engine.values import Expansion
 
 
 EXAMPLES = """\b
@@ -21,6 +23,7 @@ Examples:
   engine index ./docs ./notes.md --prune
   engine index corpus.jsonl --collection papers
   engine index ./src --server localhost:50051 --json
+  engine index ./docs --collection asked --generator ./qwen3-0.6b --questions 5
 """
 
 
@@ -41,9 +44,17 @@ Examples:
     help="Keep token vectors too, for a new collection: better ranking, for a byte a dimension and token.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 when any file failed, not only when all did.")
+@document_expansion_options
+@generator_option
 @common_options
 def index_command(
-    paths: tuple[Path, ...], prune: bool, everything: bool, max_file_mb: float, multi: bool, strict: bool
+    paths: tuple[Path, ...],
+    prune: bool,
+    everything: bool,
+    max_file_mb: float,
+    multi: bool,
+    strict: bool,
+    expansion: Expansion | None,
 ) -> None:
     """Index files and folders: .txt .md .rst .html .pdf .docx .csv .json .jsonl and source code.
 
@@ -59,7 +70,7 @@ def index_command(
     options = ReadingOptions(max_bytes=int(max_file_mb * 1e6), everything=everything)
     tally = Tally()
     sources = find_sources(paths, frozenset([settings.data.resolve()]), options, tally)
-    interrupted = _run(settings, sources, options, tally, prune=prune, multi=multi)
+    interrupted = _run(settings, sources, options, tally, prune=prune, multi=multi, expansion=expansion)
     _report(settings, tally, time.perf_counter() - started, interrupted)
     if interrupted:
         raise click.exceptions.Exit(INTERRUPTED)
@@ -68,7 +79,14 @@ def index_command(
 
 
 def _run(
-    settings: Settings, sources: list[Source], options: ReadingOptions, tally: Tally, *, prune: bool, multi: bool
+    settings: Settings,
+    sources: list[Source],
+    options: ReadingOptions,
+    tally: Tally,
+    *,
+    prune: bool,
+    multi: bool,
+    expansion: Expansion | None,
 ) -> bool:
     """Ingests and prunes; returns whether the user stopped it."""
     from cli import pruning
@@ -79,7 +97,7 @@ def _run(
     with IndexProgress(tally) as progress:
         try:
             with open_session(settings, create=True) as engine:
-                collection = ensure_collection(engine, settings.collection, multi=multi)
+                collection = ensure_collection(engine, settings.collection, multi=multi, expansion=expansion)
                 ingestion = Ingestion(sources, options, tally)
                 ingestion.run(collection, progress.notice)
                 if prune:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.expansions import Enrichment, query_expansion_options
 from cli.settings import common_options, current_settings
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ Examples:
   engine query "error handling" --filter 'extension == ".py"'
   engine query "tax" --filter 'year >= $y and lang == $l' --param y=2020 --param l=en
   engine query "neural networks" --mode dense --json
+  engine query "why do ships sink" --expand hyde --generator ./qwen3-0.6b
   engine query "who may declare war?" --rerank 50 --reranker ./bge-reranker-v2-m3
 """
 
@@ -60,6 +62,7 @@ Examples:
 )
 @click.option("--explain", is_flag=True, help="Show each leg's score, the matched terms, the plan and the timings.")
 @click.option("--full", is_flag=True, help="Show whole passages instead of the part that matches.")
+@query_expansion_options
 @common_options
 def query_command(
     text: tuple[str, ...],
@@ -78,6 +81,7 @@ def query_command(
     reranker: str | None,
     explain: bool,
     full: bool,
+    enrichment: Enrichment,
 ) -> None:
     """Ask a question and print the documents that answer it, with their best passages.
 
@@ -87,8 +91,9 @@ def query_command(
     """
     from engine.values import Query
 
+    question = " ".join(text)
     query = Query(
-        text=" ".join(text),
+        text=question,
         mode=mode,  # type: ignore[arg-type]  # click.Choice
         limit=limit,
         offset=offset,
@@ -102,6 +107,8 @@ def query_command(
         score_threshold=threshold,
         rerank=rerank,
         explain=True,
+        expansion=enrichment.expansion,
+        examples=enrichment.shown(question),
     )
     if reranker is not None and rerank is None:
         raise click.UsageError("--reranker needs --rerank N: how many of the first hits it orders.")

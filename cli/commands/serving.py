@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.settings import common_options, current_settings
+from cli.settings import common_options, current_settings, generator_option
 
 if TYPE_CHECKING:
     from engine.server import Server
@@ -59,6 +59,7 @@ PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info", show_default=True
 )
+@generator_option
 @common_options
 def serve_command(
     address: str,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from embedder.errors import TuningFailed
 from embedder.fingerprint import weights_digest
-from embedder.model import load_network
+from embedder.network import load_network
 from embedder.recipe import Recipe
 from embedder.source import find_model
 from embedder.tuned import ADAPTER, TunedModel, draft_folder, write_tuned

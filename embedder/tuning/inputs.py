@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+import embedder.inputs
+from embedder.packing import DocumentPacker
 from embedder.recipe import Recipe
 from embedder.splitter import split_tokens
 from embedder.tokens import TextTokenizer, TokenizedText
+from embedder.values import DocumentInput
 from embedder.windows import Row, WindowPacker
 
 
@@ -50,8 +53,10 @@ class InputBuilder:
         self._recipe = recipe if passage_tokens is None else _shortened(recipe, passage_tokens, extra)
         self._tokenizer = tokenizer
         self._packer = WindowPacker(self._recipe, tokenizer)
-        room = recipe.max_tokens - tokenizer.n_special
-        self._query_room = room if query_tokens is None else min(room, query_tokens)
+        self._documents = DocumentPacker(self._recipe, tokenizer)
+        self._queries = embedder.inputs.InputBuilder(recipe, tokenizer)
+        n_special = sum(len(part) for part in tokenizer.around(query=True))
+        self._query_tokens = None if query_tokens is None else query_tokens + n_special
 
     def token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary; None when it has no such token."""
@@ -59,23 +64,14 @@ class InputBuilder:
 
     def queries(self, texts: Sequence[str], task: str | None = None) -> Inputs:
         """One row a query, as ``QueryPipeline`` makes them."""
-        prompt = self._recipe.query_text("\0", task).partition("\0")[0]
-        bodies = [self._recipe.query_text(text, task).removeprefix(prompt) for text in texts]
-        tokens = self._tokenizer.tokenize([prompt] * len(texts), bodies)
-        rows = []
-        for tokenized in tokens:
-            ids = self._tokenizer.wrap(tokenized.ids[: self._query_room])
-            rows.append(Row(ids, *self._packer.whole(len(ids), tokenized.n_prefix), query=True))
-        read = sum(len(tokenized.ids) - tokenized.n_prefix for tokenized in tokens)
-        return Inputs(rows, read, sum(max(0, len(tokenized.ids) - self._query_room) for tokenized in tokens))
+        inputs = self._queries.queries(texts, task, max_tokens=self._query_tokens)
+        rows = [each.row for each in inputs]
+        return Inputs(rows, sum(each.tokens for each in inputs), sum(each.dropped for each in inputs))
 
     def passages(self, texts: Sequence[str]) -> Inputs:
         """One row a passage; of a text that is longer than a passage, the first one."""
-        bodies = [text.strip() for text in texts]
-        tokens = self._tokenizer.tokenize([self._recipe.document_prefix("")] * len(texts), bodies)
         rows, read, kept = [], 0, 0
-        for body, tokenized in zip(bodies, tokens, strict=True):
-            packed = self._packer.pack(body, tokenized, len(self._prompt))
+        for packed in self._documents.pack([DocumentInput("", text) for text in texts]):
             row = packed.windows[0].row
             rows.append(Row(row.ids, row.dense[:1], row.sparse[:1]))
             read += packed.read

@@ -13,7 +13,8 @@ from torch import nn
 from embedder.checkpoint import is_decoder
 from embedder.errors import InvalidInput, InvalidRecipe, TuningFailed
 from embedder.heads import Projection
-from embedder.model import check_bidirectional, choose_device, load_network, load_projection
+from embedder.model import choose_device
+from embedder.network import check_bidirectional, load_network, load_projection
 from embedder.recipe import Recipe
 from embedder.source import find_model
 from embedder.sparse_heads import SparseHead, build_sparse_head
@@ -53,6 +54,8 @@ def load_student(model: str, config: TuningConfig, *, device: str | None = None)
             f"{recipe.name} is a SPLADE checkpoint, whose vocabulary layer cannot be tuned. Tune it as an encoder with "
             'recipe = {"sparse_head": "none", "has_dense": True} and a sparse_head, or tune another model.'
         )
+    if frozen := _untrainable(recipe):
+        raise TuningFailed(f"{recipe.name} cannot be tuned: training does not know its {', '.join(frozen)}.")
     tokenizer = load_tokenizer(checkpoint, recipe)
     where = torch.device(choose_device(device))
     # Weights that are not trained may be short; those that are trained must hold small changes.
@@ -80,6 +83,22 @@ def load_student(model: str, config: TuningConfig, *, device: str | None = None)
     if recipe.attention == "bidirectional" and is_decoder(network.config.model_type):
         check_bidirectional(student.states, recipe.name)
     return student
+
+
+def _untrainable(recipe: Recipe) -> list[str]:
+    """What a recipe asks for between the network and the vector that the student's forward pass does not compute."""
+    asked = {
+        "several templates": len(recipe.query_templates) > 1 or len(recipe.document_templates) > 1,
+        "hidden_layer": recipe.hidden_layer != -1,
+        "token_head": recipe.token_head != "none",
+        "router_weight": recipe.router_weight != 0,
+        "context_documents": recipe.context_documents != 0,
+        "context_extension": recipe.context_extension is not None,
+        "adapters": bool(recipe.adapters or recipe.query_adapter or recipe.document_adapter),
+        "sparse_head": recipe.sparse_head not in ("none", "tuned"),
+        "multi_head": recipe.multi_head != "none",
+    }
+    return [name for name, is_asked in asked.items() if is_asked]
 
 
 def _overridden(recipe: Recipe, config: TuningConfig) -> Recipe:

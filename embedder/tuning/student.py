@@ -155,7 +155,10 @@ class Student:
         dense = np.concatenate([row.dense + start for row, start in zip(rows, starts, strict=True)]).astype(np.int64)
         sparse = np.concatenate([row.sparse + start for row, start in zip(rows, starts, strict=True)]).astype(np.int64)
         ids = torch.from_numpy(np.concatenate([row.ids for row in rows]).astype(np.int64)).to(self.device)
-        return Vectors(self._dense(states, dense), self._sparse(states, ids, sparse, query=rows[0].query))
+        return Vectors(
+            self._dense(states, dense, [len(row.ids) for row in rows]),
+            self._sparse(states, ids, sparse, query=rows[0].query),
+        )
 
     def states(self, inputs: list[NDArray[np.int32]]) -> Tensor:
         """Last hidden states of the tokens of all inputs, one after another: [t, h], without padding."""
@@ -172,8 +175,9 @@ class Student:
             states: Tensor = self.parts.network(input_ids=ids, **arguments).last_hidden_state
         return states[mask.bool()]
 
-    def _dense(self, states: Tensor, spans: NDArray[np.int64]) -> Tensor:
-        pooled = heads.pool_spans(states, spans)
+    def _dense(self, states: Tensor, spans: NDArray[np.int64], lengths: Sequence[int]) -> Tensor:
+        weights = heads.positions_from_one(lengths) if self.recipe.pooling == "weighted_mean" else None
+        pooled = heads.pool_spans(states, spans, weights)
         for projection in self.parts.projections:
             pooled = projection(pooled.to(projection.weight.dtype)).float()
         if self.parts.dense is not None:

@@ -1,6 +1,6 @@
 """Where do queries come from when no user has asked yet? From a language model that has read the passages.
 
-The model is given as a function from prompts to answers (``generator.local_generator`` makes one of a local model).
+The model is given as a function from prompts to answers (``embedder.generation`` has local ones).
 Answers that cannot be understood are left out; a model that is never understood is an error.
 """
 

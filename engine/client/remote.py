@@ -26,6 +26,7 @@ from engine.values import (
     Document,
     Embedding,
     EngineInfo,
+    Expansion,
     Page,
     Query,
     QueryResult,
@@ -39,6 +40,7 @@ from engine.wire.catalog import (
     stats_from_wire,
 )
 from engine.wire.documents import acknowledgement_from_wire, document_from_wire, document_to_wire, page_from_wire
+from engine.wire.expansions import expansion_to_wire
 from engine.wire.queries import query_to_wire, weights_to_wire
 from engine.wire.results import expect_as_many, result_from_wire
 from engine.wire.scalars import checked_types, values_to_wire
@@ -90,6 +92,7 @@ class RemoteEngine:
         language: str = "english",
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
+        expansion: Expansion | None = None,
     ) -> RemoteCollection:
         """Creates a collection; as ``EngineApi.create_collection``."""
         with checked_types("collection"):
@@ -102,6 +105,7 @@ class RemoteEngine:
                 language=language,
                 dense_kind=DENSE_KIND.to_wire(dense_kind),
                 weights=None if weights is None else weights_to_wire(weights),
+                expansion=None if expansion is None else expansion_to_wire(expansion),
             )
         self._channel.call(self._channel.stub.CreateCollection, request)
         return RemoteCollection(self, name)

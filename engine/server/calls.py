@@ -21,6 +21,7 @@ from engine.wire.catalog import (
     stats_to_wire,
 )
 from engine.wire.documents import acknowledgement_to_wire, document_from_wire, document_to_wire, page_to_wire
+from engine.wire.expansions import expansion_from_wire
 from engine.wire.queries import params_from_wire, query_from_wire, weights_from_wire
 from engine.wire.results import result_to_wire
 from engine.wire.scalars import values_from_wire
@@ -78,6 +79,7 @@ class Calls:
             language=request.language if request.HasField("language") else "english",
             dense_kind=DENSE_KIND.from_wire(request.dense_kind),
             weights=weights_from_wire(request.weights) if request.HasField("weights") else None,
+            expansion=expansion_from_wire(request.expansion) if request.HasField("expansion") else None,
         )
         return pb.CreateCollectionResponse(collection=collection_to_wire(created.info()))
 

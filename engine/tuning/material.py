@@ -33,6 +33,7 @@ SEARCH_BATCH = 64
 MAX_QUERY_CHARACTERS = 8_192
 NEGATIVE_POOL = 10  # negatives are drawn from so many of the best hits
 GENERATED = 500  # passages for which a language model writes queries
+ANSWER_TOKENS = 512  # of each of its answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +99,19 @@ def source_documents(collection: CollectionApi) -> Iterator[SourceDocument]:
 
 def _written(weak: Sequence[Example], options: TuneOptions) -> list[Example]:
     """Examples whose queries a language model wrote."""
-    from embedder.tuning.generator import local_generator
+    from embedder.generation.generator import LocalGenerator, Sampling
+    from embedder.generation.prompts import Prompt, plain
     from embedder.tuning.synthetic import synthetic_examples
 
     assert options.generator is not None
     passages = list(dict.fromkeys(example.positive for example in weak))
     np.random.default_rng(options.seed).shuffle(passages)
-    return synthetic_examples(
-        passages[:GENERATED], local_generator(options.generator), style="qwen3", seed=options.seed
-    )
+    generator = LocalGenerator(options.generator, sampling=Sampling(temperature=1.0, top_p=1.0, seed=options.seed))
+
+    def generate(asked: Sequence[str]) -> list[str]:
+        return [plain(answer) for answer in generator.generate(list(map(Prompt, asked)), max_new_tokens=ANSWER_TOKENS)]
+
+    return synthetic_examples(passages[:GENERATED], generate, style="qwen3", seed=options.seed)
 
 
 def _with_negatives(collection: CollectionApi, examples: Sequence[Example], options: TuneOptions) -> list[Example]:

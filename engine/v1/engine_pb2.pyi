@@ -40,6 +40,13 @@ class Fusion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FUSION_RRF: _ClassVar[Fusion]
     FUSION_DBSF: _ClassVar[Fusion]
 
+class QueryExpansionMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    QUERY_EXPANSION_METHOD_UNSPECIFIED: _ClassVar[QueryExpansionMethod]
+    QUERY_EXPANSION_METHOD_HYDE: _ClassVar[QueryExpansionMethod]
+    QUERY_EXPANSION_METHOD_THOUGHTS: _ClassVar[QueryExpansionMethod]
+    QUERY_EXPANSION_METHOD_REWRITES: _ClassVar[QueryExpansionMethod]
+
 class EmbedInput(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     EMBED_INPUT_UNSPECIFIED: _ClassVar[EmbedInput]
@@ -53,6 +60,18 @@ class DenseKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DENSE_KIND_FLAT: _ClassVar[DenseKind]
     DENSE_KIND_HNSW: _ClassVar[DenseKind]
     DENSE_KIND_FAISS: _ClassVar[DenseKind]
+
+class ExpansionMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXPANSION_METHOD_UNSPECIFIED: _ClassVar[ExpansionMethod]
+    EXPANSION_METHOD_QUESTIONS: _ClassVar[ExpansionMethod]
+    EXPANSION_METHOD_REWRITES: _ClassVar[ExpansionMethod]
+
+class ExpansionUse(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXPANSION_USE_UNSPECIFIED: _ClassVar[ExpansionUse]
+    EXPANSION_USE_FUSE: _ClassVar[ExpansionUse]
+    EXPANSION_USE_VECTORS: _ClassVar[ExpansionUse]
 LEG_UNSPECIFIED: Leg
 LEG_DENSE: Leg
 LEG_SPARSE: Leg
@@ -73,6 +92,10 @@ FUSION_UNSPECIFIED: Fusion
 FUSION_CONVEX: Fusion
 FUSION_RRF: Fusion
 FUSION_DBSF: Fusion
+QUERY_EXPANSION_METHOD_UNSPECIFIED: QueryExpansionMethod
+QUERY_EXPANSION_METHOD_HYDE: QueryExpansionMethod
+QUERY_EXPANSION_METHOD_THOUGHTS: QueryExpansionMethod
+QUERY_EXPANSION_METHOD_REWRITES: QueryExpansionMethod
 EMBED_INPUT_UNSPECIFIED: EmbedInput
 EMBED_INPUT_DOCUMENT: EmbedInput
 EMBED_INPUT_QUERY: EmbedInput
@@ -81,6 +104,12 @@ DENSE_KIND_AUTO: DenseKind
 DENSE_KIND_FLAT: DenseKind
 DENSE_KIND_HNSW: DenseKind
 DENSE_KIND_FAISS: DenseKind
+EXPANSION_METHOD_UNSPECIFIED: ExpansionMethod
+EXPANSION_METHOD_QUESTIONS: ExpansionMethod
+EXPANSION_METHOD_REWRITES: ExpansionMethod
+EXPANSION_USE_UNSPECIFIED: ExpansionUse
+EXPANSION_USE_FUSE: ExpansionUse
+EXPANSION_USE_VECTORS: ExpansionUse
 
 class Value(_message.Message):
     __slots__ = ("string_value", "int_value", "double_value", "bool_value", "list_value", "map_value", "null_value")
@@ -163,16 +192,18 @@ class Document(_message.Message):
     def __init__(self, doc_id: _Optional[str] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, Value]] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., boundaries: _Optional[_Iterable[int]] = ..., multi: _Optional[_Union[TokenVectors, _Mapping]] = ...) -> None: ...
 
 class Coverage(_message.Message):
-    __slots__ = ("read", "embedded", "dropped", "reused")
+    __slots__ = ("read", "embedded", "dropped", "reused", "generated")
     READ_FIELD_NUMBER: _ClassVar[int]
     EMBEDDED_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     REUSED_FIELD_NUMBER: _ClassVar[int]
+    GENERATED_FIELD_NUMBER: _ClassVar[int]
     read: int
     embedded: int
     dropped: int
     reused: int
-    def __init__(self, read: _Optional[int] = ..., embedded: _Optional[int] = ..., dropped: _Optional[int] = ..., reused: _Optional[int] = ...) -> None: ...
+    generated: int
+    def __init__(self, read: _Optional[int] = ..., embedded: _Optional[int] = ..., dropped: _Optional[int] = ..., reused: _Optional[int] = ..., generated: _Optional[int] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
     __slots__ = ("doc_id", "status", "passages", "tokens", "sequence", "error")
@@ -361,7 +392,7 @@ class CountResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("text", "vector", "sparse", "mode", "limit", "offset", "filter", "params", "fusion", "weights", "depth", "recall_target", "exact", "passages", "score_threshold", "explain", "multi", "rerank")
+    __slots__ = ("text", "vector", "sparse", "mode", "limit", "offset", "filter", "params", "fusion", "weights", "depth", "recall_target", "exact", "passages", "score_threshold", "explain", "multi", "rerank", "expansion", "examples")
     class ParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -387,6 +418,8 @@ class Query(_message.Message):
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     MULTI_FIELD_NUMBER: _ClassVar[int]
     RERANK_FIELD_NUMBER: _ClassVar[int]
+    EXPANSION_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     text: str
     vector: bytes
     sparse: SparseVector
@@ -405,7 +438,27 @@ class Query(_message.Message):
     explain: bool
     multi: TokenVectors
     rerank: int
-    def __init__(self, text: _Optional[str] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[str] = ..., params: _Optional[_Mapping[str, Value]] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., depth: _Optional[_Union[LegDepths, _Mapping]] = ..., recall_target: _Optional[float] = ..., exact: _Optional[bool] = ..., passages: _Optional[int] = ..., score_threshold: _Optional[float] = ..., explain: _Optional[bool] = ..., multi: _Optional[_Union[TokenVectors, _Mapping]] = ..., rerank: _Optional[int] = ...) -> None: ...
+    expansion: QueryExpansion
+    examples: _containers.RepeatedCompositeFieldContainer[Example]
+    def __init__(self, text: _Optional[str] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[str] = ..., params: _Optional[_Mapping[str, Value]] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., depth: _Optional[_Union[LegDepths, _Mapping]] = ..., recall_target: _Optional[float] = ..., exact: _Optional[bool] = ..., passages: _Optional[int] = ..., score_threshold: _Optional[float] = ..., explain: _Optional[bool] = ..., multi: _Optional[_Union[TokenVectors, _Mapping]] = ..., rerank: _Optional[int] = ..., expansion: _Optional[_Union[QueryExpansion, _Mapping]] = ..., examples: _Optional[_Iterable[_Union[Example, _Mapping]]] = ...) -> None: ...
+
+class QueryExpansion(_message.Message):
+    __slots__ = ("method", "n", "weight")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    method: QueryExpansionMethod
+    n: int
+    weight: float
+    def __init__(self, method: _Optional[_Union[QueryExpansionMethod, str]] = ..., n: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class Example(_message.Message):
+    __slots__ = ("query", "passage")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    PASSAGE_FIELD_NUMBER: _ClassVar[int]
+    query: str
+    passage: str
+    def __init__(self, query: _Optional[str] = ..., passage: _Optional[str] = ...) -> None: ...
 
 class LegWeights(_message.Message):
     __slots__ = ("values",)
@@ -620,7 +673,7 @@ class Landmark(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., vector: _Optional[bytes] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
-    __slots__ = ("name", "dim", "sparse", "language", "dense_kind", "weights", "multi", "multi_dim")
+    __slots__ = ("name", "dim", "sparse", "language", "dense_kind", "weights", "multi", "multi_dim", "expansion")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
@@ -629,6 +682,7 @@ class CreateCollectionRequest(_message.Message):
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     MULTI_FIELD_NUMBER: _ClassVar[int]
     MULTI_DIM_FIELD_NUMBER: _ClassVar[int]
+    EXPANSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     dim: int
     sparse: bool
@@ -637,7 +691,20 @@ class CreateCollectionRequest(_message.Message):
     weights: LegWeights
     multi: bool
     multi_dim: int
-    def __init__(self, name: _Optional[str] = ..., dim: _Optional[int] = ..., sparse: _Optional[bool] = ..., language: _Optional[str] = ..., dense_kind: _Optional[_Union[DenseKind, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., multi: _Optional[bool] = ..., multi_dim: _Optional[int] = ...) -> None: ...
+    expansion: Expansion
+    def __init__(self, name: _Optional[str] = ..., dim: _Optional[int] = ..., sparse: _Optional[bool] = ..., language: _Optional[str] = ..., dense_kind: _Optional[_Union[DenseKind, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., multi: _Optional[bool] = ..., multi_dim: _Optional[int] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ...) -> None: ...
+
+class Expansion(_message.Message):
+    __slots__ = ("method", "n", "use", "bm25")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    BM25_FIELD_NUMBER: _ClassVar[int]
+    method: ExpansionMethod
+    n: int
+    use: ExpansionUse
+    bm25: bool
+    def __init__(self, method: _Optional[_Union[ExpansionMethod, str]] = ..., n: _Optional[int] = ..., use: _Optional[_Union[ExpansionUse, str]] = ..., bm25: _Optional[bool] = ...) -> None: ...
 
 class CreateCollectionResponse(_message.Message):
     __slots__ = ("collection",)
@@ -700,7 +767,7 @@ class OptimizeCollectionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class CollectionInfo(_message.Message):
-    __slots__ = ("name", "model", "fingerprint", "dim", "coarse_dim", "legs", "language", "weights", "documents", "passages", "sequence", "multi_dim")
+    __slots__ = ("name", "model", "fingerprint", "dim", "coarse_dim", "legs", "language", "weights", "documents", "passages", "sequence", "multi_dim", "expansion", "generator")
     class WeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -720,6 +787,8 @@ class CollectionInfo(_message.Message):
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     MULTI_DIM_FIELD_NUMBER: _ClassVar[int]
+    EXPANSION_FIELD_NUMBER: _ClassVar[int]
+    GENERATOR_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     fingerprint: str
@@ -732,7 +801,9 @@ class CollectionInfo(_message.Message):
     passages: int
     sequence: int
     multi_dim: int
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ..., multi_dim: _Optional[int] = ...) -> None: ...
+    expansion: Expansion
+    generator: str
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ..., multi_dim: _Optional[int] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ..., generator: _Optional[str] = ...) -> None: ...
 
 class SegmentStats(_message.Message):
     __slots__ = ("name", "passages", "deleted", "dense_kind", "size_bytes", "multi_bytes")

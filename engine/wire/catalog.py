@@ -9,6 +9,7 @@ from engine.v1 import engine_pb2 as pb
 from engine.values import CollectionInfo, CollectionStats, Embedding, EngineInfo, SegmentStats
 from engine.wire.documents import coverage_from_wire, coverage_to_wire
 from engine.wire.enums import Vocabulary
+from engine.wire.expansions import expansion_from_wire, expansion_to_wire
 from engine.wire.results import LEG
 from engine.wire.vectors import vector_from_wire, vector_to_wire
 
@@ -40,6 +41,8 @@ def collection_to_wire(info: CollectionInfo) -> pb.CollectionInfo:
         documents=info.documents,
         passages=info.passages,
         sequence=info.sequence,
+        expansion=None if info.expansion is None else expansion_to_wire(info.expansion),
+        generator=info.generator,
         multi_dim=info.multi_dim,
     )
 
@@ -58,6 +61,8 @@ def collection_from_wire(message: pb.CollectionInfo) -> CollectionInfo:
         documents=message.documents,
         passages=message.passages,
         sequence=message.sequence,
+        expansion=expansion_from_wire(message.expansion) if message.HasField("expansion") else None,
+        generator=message.generator if message.HasField("generator") else None,
         multi_dim=message.multi_dim,
     )
 

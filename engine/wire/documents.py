@@ -78,12 +78,18 @@ def document_from_wire(message: pb.Document) -> Document:
 
 def coverage_to_wire(tokens: Coverage) -> pb.Coverage:
     """Writes a coverage."""
-    return pb.Coverage(read=tokens.read, embedded=tokens.embedded, dropped=tokens.dropped, reused=tokens.reused)
+    return pb.Coverage(
+        read=tokens.read,
+        embedded=tokens.embedded,
+        dropped=tokens.dropped,
+        reused=tokens.reused,
+        generated=tokens.generated,
+    )
 
 
 def coverage_from_wire(message: pb.Coverage) -> Coverage:
     """Reads a coverage."""
-    return Coverage(message.read, message.embedded, message.dropped, message.reused)
+    return Coverage(message.read, message.embedded, message.dropped, message.reused, message.generated)
 
 
 def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> pb.Acknowledgement:

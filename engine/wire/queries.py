@@ -10,6 +10,12 @@ from engine.errors import InvalidArgument, InvalidQuery
 from engine.v1 import engine_pb2 as pb
 from engine.values import FusionMethod, Mode, Query, Scalar
 from engine.wire.enums import Vocabulary
+from engine.wire.expansions import (
+    examples_from_wire,
+    examples_to_wire,
+    query_expansion_from_wire,
+    query_expansion_to_wire,
+)
 from engine.wire.scalars import Rejection, checked_types, values_from_wire, values_to_wire
 from engine.wire.vectors import (
     sparse_from_wire,
@@ -60,6 +66,10 @@ def query_to_wire(query: Query) -> pb.Query:
             rerank=query.rerank,
             explain=query.explain,
         )
+    if query.expansion is not None:
+        message.expansion.CopyFrom(query_expansion_to_wire(query.expansion))
+    if query.examples:
+        message.examples.extend(examples_to_wire(query.examples))
     if query.vector is not None:
         message.vector = vector_to_wire(query.vector, "vector", InvalidQuery)
     if query.sparse is not None:
@@ -101,6 +111,8 @@ def query_from_wire(message: pb.Query) -> Query:
         score_threshold=_finite(message.score_threshold, "score_threshold") if has("score_threshold") else None,
         rerank=message.rerank if has("rerank") else None,
         explain=message.explain if has("explain") else _DEFAULTS.explain,
+        expansion=query_expansion_from_wire(message.expansion) if has("expansion") else None,
+        examples=examples_from_wire(message.examples),
     )
 
 

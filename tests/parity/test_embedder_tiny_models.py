@@ -33,7 +33,8 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
 def load(folder: Path, **changes: object) -> tuple[Model, Recipe]:
     checkpoint = open_checkpoint(str(folder), folder)
     recipe = replace(recipe_for(checkpoint), **changes)  # type: ignore[arg-type]
-    return Model(checkpoint, recipe, device="cpu", dtype="float32"), recipe
+    tokenizer = load_tokenizer(checkpoint, recipe)
+    return Model(checkpoint, recipe, device="cpu", dtype="float32", tokenizer=tokenizer), recipe
 
 
 def row(ids: list[int], start: int, end: int) -> Row:

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from engine.errors import InvalidArgument, InvalidDocument, InvalidQuery
 from engine.v1 import engine_pb2 as pb
 from engine.values import (
+    EXPANSION_METHODS,
+    EXPANSION_USES,
     FUSIONS,
     LEGS,
     MODES,
+    QUERY_EXPANSION_METHODS,
     Acknowledgement,
     CollectionInfo,
     CollectionStats,
@@ -20,10 +23,12 @@ from engine.values import (
     Document,
     Embedding,
     EngineInfo,
+    Expansion,
     Hit,
     Page,
     PassageHit,
     Query,
+    QueryExpansion,
     QueryResult,
     ScoreDetail,
     SegmentStats,
@@ -83,7 +88,15 @@ documents = st.builds(
     sparse=maybe | sparse,
     multi=maybe | tokens,
 )
-coverages = st.builds(Coverage, counts, counts, counts, counts)
+coverages = st.builds(Coverage, counts, counts, counts, counts, counts)
+expansions = st.builds(
+    Expansion,
+    method=st.sampled_from(EXPANSION_METHODS),
+    n=int64,
+    use=st.sampled_from(EXPANSION_USES),
+    bm25=st.booleans(),
+)
+query_expansions = st.builds(QueryExpansion, method=st.sampled_from(QUERY_EXPANSION_METHODS), n=int64, weight=doubles)
 acknowledgements = st.builds(
     Acknowledgement,
     texts,
@@ -113,6 +126,8 @@ queries = st.builds(
     score_threshold=maybe | doubles,
     rerank=maybe | int64,
     explain=st.booleans(),
+    expansion=maybe | query_expansions,
+    examples=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
 )
 details = st.builds(
     ScoreDetail,
@@ -157,6 +172,8 @@ infos = st.builds(
     documents=counts,
     passages=counts,
     sequence=counts,
+    expansion=maybe | expansions,
+    generator=maybe | texts,
     multi_dim=counts,
 )
 segments = st.builds(
@@ -384,6 +401,10 @@ def test_documents_that_the_wire_cannot_carry_are_refused(document: Document):
         Query(text="x", limit="ten"),
         Query(text="x", limit=2**63),
         Query(text="x", mode="fuzzy"),
+        Query(text="x", expansion=QueryExpansion(method="poem")),
+        Query(text="x", expansion=QueryExpansion(n="many")),
+        Query(text="x", examples=[("only one",)]),
+        Query(text="x", examples=[(1, 2)]),
         Query(text="x", fusion="borda"),
         Query(text="x", weights={"dense": "much"}),
         Query(text="x", weights=[1]),

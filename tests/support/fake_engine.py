@@ -31,6 +31,7 @@ from engine.values import (
     Document,
     Embedding,
     EngineInfo,
+    Expansion,
     Hit,
     Page,
     PassageHit,
@@ -77,6 +78,7 @@ class FakeEngine:
         language: str = "english",
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
+        expansion: Expansion | None = None,
     ) -> FakeCollection:
         self.enter()
         if not name:
@@ -92,6 +94,7 @@ class FakeEngine:
             legs=("dense", "sparse", "bm25") if sparse else ("dense", "bm25"),
             language=language,
             weights=dict(weights or {"dense": 0.5}),
+            expansion=expansion,
             documents=0,
             passages=0,
             sequence=0,

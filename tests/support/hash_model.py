@@ -16,8 +16,8 @@ MULTI_DIM = 8
 class HashModel(Model):
     """Stands for ``Model`` where the engine, and not the network, is tested; ``multi``: it gives token vectors too."""
 
-    def __init__(self, name, *, multi=False):
-        super().__init__(name)
+    def __init__(self, name, *, multi=False, generators=None):
+        super().__init__(name, generators=generators)
         self._multi = multi
 
     def embedder(self):
@@ -28,7 +28,7 @@ class HashModel(Model):
         return self.name
 
     def sibling(self, name):
-        return HashModel(name, multi=self._multi)
+        return HashModel(name, multi=self._multi, generators=self.generators)
 
     def close(self):
         pass
@@ -48,7 +48,7 @@ class _HashEmbedder:
     def embed_documents(self, documents):
         return [self._document(document) for document in documents]
 
-    def embed_queries(self, texts):
+    def embed_queries(self, texts, *, task=None, shots=()):
         return [self._query(text) for text in texts]
 
     def _query(self, text):

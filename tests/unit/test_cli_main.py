@@ -9,6 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from cli import expansions
 from cli.commands import querying
 from cli.failures import CommandFailure, reported
 from cli.main import COMMANDS, main
@@ -66,6 +67,8 @@ def test_help_takes_less_than_a_third_of_a_second():
 def test_modes_and_fusions_are_those_of_the_engine():
     assert querying.MODES == values.MODES
     assert querying.FUSIONS == values.FUSIONS
+    assert expansions.QUERY_METHODS == values.QUERY_EXPANSION_METHODS
+    assert expansions.USES == values.EXPANSION_USES
 
 
 @pytest.mark.parametrize(

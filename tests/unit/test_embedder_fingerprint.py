@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from embedder.checkpoint import open_checkpoint, recipe_for
-from embedder.fingerprint import Fingerprint, fingerprint_of
+from embedder.context_extension import ContextExtension
+from embedder.fingerprint import NOT_COUNTED, Fingerprint, fingerprint_of
 from embedder.recipe import Dtype, Recipe
 from tests.support import tiny_models
 
@@ -52,6 +53,66 @@ def test_each_choice_shows_in_its_own_part(bert: Path, part: str, changes: dict[
     base, other = take(bert), take(bert, **changes)  # type: ignore[arg-type]
     assert list(other.differences(base.as_dict())) == [part]
     assert other.digest != base.digest
+
+
+# A value for every field that is not at its default, by the part of the fingerprint that must show it.
+UNUSUAL: dict[str, tuple[str, object]] = {
+    "query_template": ("prompts", "query: {text}"),
+    "document_template": ("prompts", "passage: {text}"),
+    "empty_title": ("prompts", "none"),
+    "shot_template": ("prompts", "{query}"),
+    "default_task": ("prompts", "other"),
+    "default_document_task": ("prompts", "other"),
+    "cleanup": ("prompts", "sentence"),
+    "separate_pieces": ("prompts", True),
+    "pooled": ("prompts", "text"),
+    "kept_prompt_tokens": ("prompts", 1),
+    "query_tokens": ("prompts", 64),
+    "attention": ("pooling", "causal"),
+    "hidden_layer": ("pooling", -2),
+    "pooling": ("pooling", "weighted_mean"),
+    "projections": ("pooling", ("2_Dense",)),
+    "normalise": ("pooling", False),
+    "token_head": ("pooling", "latent_attention"),
+    "router_weight": ("pooling", 1.0),
+    "context_documents": ("pooling", 4),
+    "context_extension": ("pooling", ContextExtension(method="grouped", original_tokens=64, target_tokens=128)),
+    "sparse_head": ("sparse", "mlm_max"),
+    "sparse_activation": ("sparse", "relu"),
+    "sparse_pooling": ("sparse", "sum"),
+    "sparse_query": ("sparse", "binary"),
+    "sparse_terms": ("sparse", 128),
+    "sparse_scale": ("sparse", 100.0),
+    "sparse_idf": ("sparse", True),
+    "sparse_expansion": ("sparse", 4),
+    "multi_head": ("sparse", "token_linear"),
+    "sliding_window": ("config", False),
+    "adapters": ("config", ("adapter",)),
+    "query_adapter": ("config", "adapter"),
+    "document_adapter": ("config", "adapter"),
+    "backbone": ("config", "bert"),
+    "backbone_config": ("config", "text_config"),
+    "weights_prefix": ("config", "model."),
+    "max_tokens": ("max_tokens", 512),
+    "window_tokens": ("layout", 96),
+    "passage_tokens": ("layout", 64),
+    "landmark": ("layout", "span_mean"),
+}
+
+
+def test_every_field_of_a_recipe_is_in_the_fingerprint_or_decides_no_vector(bert: Path) -> None:
+    assert set(UNUSUAL) | set(NOT_COUNTED) == {field.name for field in fields(Recipe)}
+    adapter = bert / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    base = take(bert, passage_tokens=64)
+    for name, (part, value) in UNUSUAL.items():
+        other = take(bert, **{"passage_tokens": 64, name: 32 if name == "passage_tokens" else value})  # type: ignore[arg-type]
+        assert part in other.differences(base.as_dict()), name
+
+
+def test_a_field_at_its_default_leaves_no_trace(bert: Path) -> None:
+    assert "=" not in take(bert).pooling + take(bert).sparse
 
 
 def test_a_changed_vocabulary_shows_in_the_tokenizer(bert: Path) -> None:

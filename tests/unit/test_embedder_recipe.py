@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from embedder.catalogue import refer
 from embedder.checkpoint import locate, open_checkpoint, recipe_for
 from embedder.errors import InvalidRecipe, ModelLoadFailed, ModelNotFound, UnsafeWeights
-from embedder.recipe import Recipe, known_for
+from embedder.recipe import Recipe
 from embedder.tokens import load_tokenizer
 from tests.support import tiny_models
 
 
 def derive(folder: Path, name: str | None = None) -> Recipe:
-    return recipe_for(open_checkpoint(name or str(folder), folder))
+    name = name or str(folder)
+    return recipe_for(open_checkpoint(name, folder), *refer(name).tables)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_the_files_of_sentence_transformers_are_followed(tmp_path: Path) -> None
         normalise=False,
     )
     recipe = derive(folder)
-    assert (recipe.pooling, recipe.pool_prompt, recipe.normalise, recipe.max_tokens) == ("cls", False, False, 64)
+    assert (recipe.pooling, recipe.pooled, recipe.normalise, recipe.max_tokens) == ("cls", "after_prompt", False, 64)
     assert recipe.query_text("{text}?", None) == "ask: {text}?"
     assert recipe.document_prefix("T") == "tell: T "
     assert recipe.document_prefix(" ") == "tell: "
@@ -72,7 +74,7 @@ def test_the_new_form_of_the_pooling_file_is_read(tmp_path: Path) -> None:
     assert derive(folder).pooling == "last"
 
 
-@pytest.mark.parametrize("mode", ["max", "mean_sqrt_len", "weightedmean"])
+@pytest.mark.parametrize("mode", ["max", "mean_sqrt_len"])
 def test_a_pooling_that_is_not_supported_is_refused(tmp_path: Path, mode: str) -> None:
     folder = tiny_models.save_bert(tmp_path)
     tiny_models.add_sentence_transformers_files(folder, pooling={"pooling_mode": mode})
@@ -142,7 +144,7 @@ def test_e5_and_bge_have_their_prompts(bert: Path) -> None:
 
 @pytest.mark.parametrize("name", ["e5-mistral-7b-instruct", "Qwen/Qwen3-0.6B", "builtin", "my-bge-small-en"])
 def test_a_name_that_only_resembles_a_known_one_is_its_own(name: str) -> None:
-    known = known_for(name)
+    known = refer(name).system
     assert known is None or name == "e5-mistral-7b-instruct"
 
 
@@ -160,7 +162,12 @@ def test_a_special_token_that_the_vocabulary_lacks_is_refused(qwen3: Path) -> No
     ("field", "value"),
     [
         ("query_template", "no text"),
-        ("document_template", "{text} {title}"),
+        ("document_template", "{title}"),
+        ("document_template", ()),
+        ("pooled", "some"),
+        ("hidden_layer", -3),
+        ("query_tokens", 2000),
+        ("sparse_terms", -1),
         ("max_tokens", 3),
         ("window_tokens", 1000),
         ("passage_tokens", 0),
@@ -171,3 +178,63 @@ def test_a_field_with_a_wrong_value_is_refused_by_name(field: str, value: object
     with pytest.raises(InvalidRecipe) as caught:
         replace(Recipe(name="x"), **{field: value})
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("table", "sizes"),
+    [
+        ({}, (256, None, 256, 128)),
+        ({"max_tokens": 8192}, (256, None, 256, 256)),
+        ({"max_tokens": 100}, (100, None, 100, 100)),
+        ({"query_tokens": 300}, (256, 256, 256, 128)),
+        ({"passage_tokens": 400}, (256, None, 256, 256)),
+        ({"window_tokens": 200}, (256, None, 200, 200)),
+        ({"window_tokens": 200, "passage_tokens": 50}, (256, None, 200, 50)),
+    ],
+)
+def test_the_sizes_of_a_table_are_those_that_the_checkpoint_allows(
+    table: dict[str, object], sizes: tuple[int | None, ...]
+) -> None:
+    base = Recipe(name="x", max_tokens=256, window_tokens=256, passage_tokens=128)
+    found = base.overlaid(table)
+    assert (found.max_tokens, found.query_tokens, found.window_tokens, found.passage_tokens) == sizes
+
+
+@pytest.mark.parametrize(
+    ("table", "landmark"),
+    [
+        ({"pooling": "last", "attention": "causal"}, "end_token"),
+        ({"pooling": "last", "attention": "bidirectional"}, "none"),
+        ({"pooling": "last", "attention": "causal", "document_template": '"{text}"'}, "none"),
+        ({"pooling": "last", "attention": "causal", "pooled": "text_to_end"}, "none"),
+        ({"normalise": False}, "span_mean"),
+        ({"pooling": "cls"}, "none"),
+        ({"cleanup": "sentence"}, "none"),
+    ],
+)
+def test_passages_share_windows_as_far_as_the_changed_recipe_allows(table: dict[str, object], landmark: str) -> None:
+    assert Recipe(name="x", landmark="span_mean").overlaid(table).landmark == landmark
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"nothing": 1},
+        {"max_tokens": "8"},
+        {"max_tokens": True},
+        {"normalise": 1},
+        {"append": "</s>"},
+        {"append": ["</s>", 1]},
+        {"query_template": ["{text}", "none"]},
+        {"matryoshka_dims": ["64"]},
+    ],
+)
+def test_a_table_with_a_wrong_field_or_value_is_refused_by_name(table: dict[str, object]) -> None:
+    with pytest.raises(InvalidRecipe) as caught:
+        Recipe(name="x").overlaid(table)
+    assert caught.value.field == next(iter(table))
+
+
+def test_the_arrays_of_a_table_become_tuples() -> None:
+    found = Recipe(name="x").overlaid({"append": ["</s>"], "query_template": ["a {text}", "b {text}"]})
+    assert (found.append, found.query_templates) == (("</s>",), ("a {text}", "b {text}"))

@@ -79,7 +79,7 @@ def test_the_first_token_is_pooled_for_cls_and_the_last_one_for_last() -> None:
 
 
 def test_a_prompt_may_be_left_out_of_the_mean() -> None:
-    recipe = replace(BASE, pool_prompt=False)
+    recipe = replace(BASE, pooled="after_prompt")
     assert pack("w1 w2", recipe, prefix="w9 ", n_prompt=1).windows[0].row.dense.tolist() == [[2, 5]]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.fusion import MULTI_WEIGHT, default_weights, fuse, ranks
-from engine.grouping import group
+from engine.grouping import best_rows, group
 from engine.planner import plan
 from engine.rescoring import Candidates
 from engine.schema import CollectionSchema
@@ -122,6 +122,18 @@ def test_one_leg_is_not_fused():
     chosen = plan_of(Query(text="x", mode="bm25"), schema(), LEGS)
     assert chosen.legs == ("bm25",)
     assert chosen.describe()["fusion"] is None
+
+
+def test_a_passage_of_several_rows_counts_once_with_its_best_row():
+    starts, fused = np.array([0, 0, 5, 0, 0]), np.array([0.1, 0.3, 0.2, 0.4, 0.4])
+    kept = best_rows(candidates([0, 0, 0, 1, 1]), starts, fused)
+    assert kept.tolist() == [1, 2, 3]
+    assert candidates([0, 0, 0, 1, 1]).take(kept).rows.tolist() == [1, 2, 3]
+
+
+def test_passages_of_one_row_each_are_left_as_they_are():
+    assert best_rows(candidates([0, 0, 1]), np.array([0, 5, 5]), np.array([0.1, 0.3, 0.2])) is None
+    assert best_rows(candidates([]), np.empty(0, np.int64), np.empty(0)) is None
 
 
 EVERY_LEG = ("dense", "bm25", "multi")

@@ -10,6 +10,7 @@ from engine import open_engine
 from engine.errors import InvalidArgument
 from engine.tuning.material import gather, read_material, search, source_documents, write_material
 from engine.tuning.options import TuneOptions
+from tests.support.generators import FakeGenerator
 from tests.support.hash_model import HashModel
 
 SUBJECTS = ["harbour", "lantern", "orchard", "glacier", "violin", "compass", "furnace", "meadow", "anchor", "beacon"]
@@ -75,11 +76,11 @@ def test_pairs_are_learned_last_and_judge_alone(collection, tmp_path):
 def test_a_language_model_writes_queries_for_the_passages(collection, monkeypatch):
     number = itertools.count()
 
-    def local_generator(model):
+    def load(model, *, sampling):
         assert model == "writer"
-        return lambda prompts: [json.dumps({"query": f"written question {next(number)}"}) for _ in prompts]
+        return FakeGenerator(lambda prompt: json.dumps({"query": f"written question {next(number)}"}))
 
-    monkeypatch.setattr("embedder.tuning.generator.local_generator", local_generator)
+    monkeypatch.setattr("embedder.generation.generator.LocalGenerator", load)
     material = gather(collection, TuneOptions(generator="writer", negatives=0))
     assert [name for name, _ in material.stages] == ["corpus", "synthetic"]
     assert all(example.query.startswith("written question") for example in material.held_out)

@@ -1,20 +1,16 @@
-"""Synthetic examples: what a model is asked, what of its answers is understood, and a local model that answers."""
+"""Synthetic examples: what a model is asked, and what of its answers is understood."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
-import torch
 
-from embedder.errors import InvalidInput, ModelLoadFailed, TuningFailed
+from embedder.errors import InvalidInput, TuningFailed
 from embedder.tuning.examples import Example
-from embedder.tuning.generator import local_generator
 from embedder.tuning.mining import Hit
 from embedder.tuning.synthetic import relabel, synthetic_examples
-from tests.support.tuning_toys import save_decoder
 
 PASSAGES = ["Lighthouses warn ships.", "Harbours shelter ships.", "Sand moves in channels."]
 
@@ -114,32 +110,3 @@ def test_relabelling_takes_the_passages_that_the_model_chose() -> None:
     # Its own passage is number 0, then the hits.
     assert (first.positive, first.negatives) == (PASSAGES[0], (PASSAGES[2],))
     assert second == examples[1]
-
-
-def test_a_local_model_answers_each_prompt_the_same_again(tmp_path: Path) -> None:
-    generate = local_generator(str(save_decoder(tmp_path)), device="cpu", max_new_tokens=6, batch=2, seed=1)
-    prompts = ["the cat sat", "birds", "a dog ran over the hill"]
-    torch.manual_seed(5)
-    before = torch.random.get_rng_state()
-    answers = generate(prompts)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    assert len(answers) == 3
-    assert generate(prompts) == answers
-    other = local_generator(str(tmp_path), device="cpu", max_new_tokens=6, batch=2, seed=2)
-    assert other(prompts) != answers
-
-
-def test_the_likeliest_answer_does_not_depend_on_its_company(tmp_path: Path) -> None:
-    folder = str(save_decoder(tmp_path))
-    together, alone = (
-        local_generator(folder, device="cpu", max_new_tokens=4, temperature=0.0, batch=batch) for batch in (3, 1)
-    )
-    prompts = ["the cat sat", "birds", "a dog ran over the hill"]
-    assert together(prompts) == alone(prompts)
-
-
-def test_a_folder_without_a_language_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "no-such-thing"}')
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ModelLoadFailed, match="cannot be used as a generator"):
-        local_generator(str(tmp_path), device="cpu")

@@ -14,29 +14,30 @@ from tests.support import tiny_models
 
 SHOTS = [("where is the dog", "the dog sat on the mat"), ("a cat ?", "the old cat slept")]
 TASK = "birds near the river"
-LAST = {"prepend": ("<s>",), "append": ("</s>",), "attention": "causal", "pooling": "last", "max_tokens": 128}
+SHARED = {
+    "prepend": ("<s>",),
+    "append": ("</s>",),
+    "attention": "causal",
+    "pooling": "last",
+    "max_tokens": 128,
+    "document_template": "{text}",
+    "default_task": TASK,
+    "query_tokens": 28,
+    "window_tokens": 128,
+    "passage_tokens": 64,
+}
 RECIPES = {
     "bge-en-icl": Recipe(
         name="icl",
         query_template="{shots}<instruct>{task}\n<query>{text}\n<response>",
         shot_template="<instruct>{task}\n<query>{query}\n<response>{document}\n\n",
-        document_template="{text}",
-        default_task=TASK,
-        query_tokens=28,
-        window_tokens=128,
-        passage_tokens=64,
-        **LAST,
+        **SHARED,
     ),
     "rare": Recipe(
         name="rare",
         query_template="Instruct: {task}\n{shots}Query: {text}",
         shot_template="Query: {query}\nPositive Document: {document}\n\n",
-        document_template="{text}",
-        default_task=TASK,
-        query_tokens=28,
-        window_tokens=128,
-        passage_tokens=64,
-        **LAST,
+        **SHARED,
     ),
 }
 TEXTS = ["the cat", "a dog ran far over the hill while birds sang"]

@@ -49,6 +49,7 @@ _SPARSE_FIELDS = (
         "sparse_scale",
         "sparse_expansion",
         "sparse_idf",
+        "sparse_unknown",
     ),
     "multi_head",
 )

@@ -90,6 +90,7 @@ class Model:
         """
         self.device = device
         self._recipe = recipe
+        self._tokenizer = tokenizer
         self._weighted = recipe.pooling == "weighted_mean"
         torch_dtype = _TORCH_DTYPES[dtype]
         network: Untyped = load_network(checkpoint, recipe, torch_dtype).to(device)
@@ -147,7 +148,7 @@ class Model:
     def _run(self, rows: Sequence[Row], pause: Callable[[], None]) -> list[list[PassageVectors]]:
         # The scheduler never puts queries and passages into one batch.
         query = rows[0].query
-        batch, inputs = _flat(rows), [ids for row in rows for ids in row.inputs]
+        batch, inputs = _flat(rows), [self._tokenizer.network_ids(ids) for row in rows for ids in row.inputs]
         if query and not self._recipe.has_dense and (terms := self._heads.term_queries(batch)) is not None:
             nothing = np.zeros(self.dim, np.float32)
             return _by_row(rows, [PassageVectors(nothing, vector) for vector in terms])
@@ -176,8 +177,11 @@ class Model:
             return self._heads.sparse_vectors(output.projected, batch)
         owners, positions = heads.span_positions(batch.sparse)
         chosen, ids = heads.take_rows(output.states, positions), torch.from_numpy(batch.ids[positions])
-        owned = torch.from_numpy(owners).to(self.device)
-        return heads.sparse_vectors(self._sparse(chosen, ids.to(self.device), owned, len(batch.sparse), query=query))
+        owned, ids = torch.from_numpy(owners).to(self.device), ids.to(self.device)
+        return heads.sparse_vectors(
+            self._sparse(chosen, ids, owned, len(batch.sparse), query=query),
+            self._sparse.unknown(ids, owned, len(batch.sparse), query=query) if self._recipe.sparse_unknown else None,
+        )
 
     def _states(self, inputs: list[NDArray[np.int32]], pause: Callable[[], None]) -> _Output:
         """Run rows of token ids."""

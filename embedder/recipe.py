@@ -115,6 +115,9 @@ class Recipe:
         sparse_scale: weights are multiplied by this and rounded to integers (PromptReps: 100); 0: as they are.
         sparse_idf: whether the index must multiply the terms of a sparse query by its own inverse document frequencies
             (the "tuned" head ``neighbours``).
+        sparse_unknown: whether a character that the vocabulary lacks (most Chinese ones, for an English model) is a
+            sparse term of its own; the network reads the unknown token in its place all the same. Otherwise it is no
+            term at all. Of the same head.
         multi_head: "token_linear": one vector a token, through a linear layer (BGE-M3).
 
         adapters: peft adapters merged into the weights in this order: folders, in the checkpoint or not, or hub ids
@@ -170,6 +173,7 @@ class Recipe:
     sparse_expansion: int = 0
     sparse_scale: float = 0.0
     sparse_idf: bool = False
+    sparse_unknown: bool = False
     multi_head: MultiHead = "none"
     adapters: tuple[str, ...] = ()
     query_adapter: str = ""

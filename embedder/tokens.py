@@ -7,6 +7,7 @@ are put around them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +39,7 @@ class TokenizedText:
     """The tokens of ``prefix + text``: which of them are the prefix's, and where the text's lie in the text.
 
     Attributes:
-        ids: int32[n], prefix first.
+        ids: int32[n], prefix first; see ``TextTokenizer.network_ids`` for those beyond the vocabulary.
         n_prefix: tokens that end within the prefix.
     """
 
@@ -70,6 +71,7 @@ class TextTokenizer:
 
     Attributes:
         prepend, append: int32 ids put around every document, and around queries that have none of their own.
+        vocabulary_size: ids from here on stand for characters that the vocabulary lacks.
     """
 
     def __init__(
@@ -80,8 +82,12 @@ class TextTokenizer:
         *,
         query_prepend: Sequence[int] | None = None,
         query_append: Sequence[int] | None = None,
+        keep_unknown: bool = False,
     ) -> None:
+        """``keep_unknown``: give characters that the vocabulary lacks ids of their own (``Recipe.sparse_unknown``)."""
         self._backend = backend
+        self._unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or "") if keep_unknown else None
+        self.vocabulary_size: int = backend.get_vocab_size(with_added_tokens=True)
         self._counts: dict[str, int] = {}
         self.prepend = np.asarray(prepend, dtype=np.int32)
         self.append = np.asarray(append, dtype=np.int32)
@@ -136,9 +142,36 @@ class TextTokenizer:
         ]
         encodings = iter(self._backend.encode_batch(pieces, add_special_tokens=False))
         return [
-            _assemble([(start, next(encodings)) for start in starts], len(prefix))
-            for starts, prefix in zip(cuts, prefixes, strict=True)
+            self._assemble([(start, next(encodings)) for start in starts], text, len(prefix))
+            for starts, text, prefix in zip(cuts, cleaned, prefixes, strict=True)
         ]
+
+    def network_ids(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The ids that the network reads: the unknown token in the place of characters that have ids of their own."""
+        if self._unknown is None:
+            return ids
+        return np.where(ids < self.vocabulary_size, ids, np.int32(self._unknown))
+
+    def _assemble(self, pieces: list[tuple[int, Encoding]], text: str, prefix_chars: int) -> TokenizedText:
+        """Join the pieces' ids and find the first token that reaches beyond the prefix."""
+        ids = np.concatenate([self._ids(encoding, text, shift) for shift, encoding in pieces])
+        n_prefix = 0
+        if prefix_chars:
+            ends = chain.from_iterable((shift + end for _, end in encoding.offsets) for shift, encoding in pieces)
+            n_prefix = next((i for i, end in enumerate(ends) if end > prefix_chars), len(ids))
+        return TokenizedText(ids, n_prefix, tuple(pieces), prefix_chars)
+
+    def _ids(self, encoding: Encoding, text: str, shift: int) -> NDArray[np.int32]:
+        """The ids of one piece of a text, with those of single unknown characters: the vocabulary's size + code point."""
+        ids = np.asarray(encoding.ids, dtype=np.int32)
+        places = np.flatnonzero(ids == self._unknown) if self._unknown is not None else ()
+        if len(places):
+            offsets = encoding.offsets
+            for place in places:
+                start, end = offsets[place]
+                if end - start == 1:
+                    ids[place] = self.vocabulary_size + ord(text[shift + start].lower()[0])
+        return ids
 
     def count(self, text: str) -> int:
         """Tokens of one text; remembered, since prompts repeat."""
@@ -157,7 +190,9 @@ class TextTokenizer:
 
     def term_text(self, term_id: int) -> str:
         """A vocabulary entry as people read it; the raw entry when it decodes to nothing. "" for an unknown id."""
-        if not 0 <= term_id < self._backend.get_vocab_size(with_added_tokens=True):
+        if self._unknown is not None and 0 <= term_id - self.vocabulary_size <= sys.maxunicode:
+            return chr(term_id - self.vocabulary_size)
+        if not 0 <= term_id < self.vocabulary_size:
             return ""
         decoded = self._backend.decode([term_id], skip_special_tokens=False).strip()
         return decoded or (self._backend.id_to_token(term_id) or "")
@@ -202,6 +237,7 @@ def load_tokenizer(checkpoint: Checkpoint, recipe: Recipe) -> TextTokenizer:
         after if append is None else append,
         query_prepend=named["query_prepend"],
         query_append=named["query_append"],
+        keep_unknown=recipe.sparse_unknown,
     )
 
 
@@ -234,13 +270,3 @@ def _piece_starts(text: str) -> list[int]:
 
 def _pairs(starts: Sequence[int], end: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], end], strict=True))
-
-
-def _assemble(pieces: list[tuple[int, Encoding]], prefix_chars: int) -> TokenizedText:
-    """Join the pieces' ids and find the first token that reaches beyond the prefix."""
-    ids = np.concatenate([np.asarray(encoding.ids, dtype=np.int32) for _, encoding in pieces])
-    n_prefix = 0
-    if prefix_chars:
-        ends = chain.from_iterable((shift + end for _, end in encoding.offsets) for shift, encoding in pieces)
-        n_prefix = next((i for i, end in enumerate(ends) if end > prefix_chars), len(ids))
-    return TokenizedText(ids, n_prefix, tuple(pieces), prefix_chars)

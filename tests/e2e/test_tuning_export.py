@@ -101,7 +101,7 @@ def test_a_folder_holds_what_was_trained_and_no_more(tmp_path: Path, way: str) -
     fields = WAYS[way][1]
     expected = dict(fields.get("recipe", {}))  # type: ignore[call-overload]
     if way.startswith("neighbours"):
-        expected["sparse_idf"] = True
+        expected |= {"sparse_idf": True, "sparse_unknown": True}
     if "matryoshka_dims" in fields:
         expected["matryoshka_dims"] = [8, 4]
     assert dict(described.recipe) == expected

@@ -84,6 +84,7 @@ UNUSUAL: dict[str, tuple[str, object]] = {
     "sparse_terms": ("sparse", 128),
     "sparse_scale": ("sparse", 100.0),
     "sparse_idf": ("sparse", True),
+    "sparse_unknown": ("sparse", True),
     "sparse_expansion": ("sparse", 4),
     "multi_head": ("sparse", "token_linear"),
     "sliding_window": ("config", False),

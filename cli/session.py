@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.failures import CommandFailure
-from cli.settings import DEFAULT_MODEL, NO_MODEL, Settings
+from cli.settings import DEFAULT_DTYPE, DEFAULT_MODEL, NO_MODEL, Settings
 from engine.errors import CollectionNotFound
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def ensure_collection(
 
 
 def _open(settings: Settings, reranker: str | None) -> EmbeddedEngine:
-    """Opens the data folder with the model that was asked for, else with the one that made the collection.
+    """Opens the data folder with the model and dtype that were asked for, else with those that made the collection.
 
     The engine loads a model when the first text needs it, so opening twice costs little.
     """
@@ -121,23 +121,29 @@ def _open(settings: Settings, reranker: str | None) -> EmbeddedEngine:
 
     generator = None if settings.generator is None else named_model(settings.generator)
 
-    def opened(model: str | None) -> EmbeddedEngine:
-        return open_engine(settings.data, model=model, device=settings.device, generator=generator, reranker=reranker)
+    def opened(model: str | None, dtype: str | None) -> EmbeddedEngine:
+        return open_engine(
+            settings.data, model=model, device=settings.device, dtype=dtype, generator=generator, reranker=reranker
+        )
 
-    if settings.model is not None:
-        return opened(named_model(settings.model))
-    engine = opened(DEFAULT_MODEL)
+    model = named_model(settings.model or DEFAULT_MODEL)
+    engine = opened(model, settings.dtype)
+    if settings.model is not None and settings.dtype is not None:
+        return engine
     try:
-        recorded = engine.get_collection(settings.collection).info().model
+        info = engine.get_collection(settings.collection).info()
     except CollectionNotFound:
-        recorded = None
+        return engine
     except BaseException:
         engine.close()
         raise
-    if recorded is None or recorded.partition(":")[0] == DEFAULT_MODEL:  # "builtin:all-MiniLM-L6-v2"
+    recorded, dtype = info.model, settings.dtype or info.dtype
+    if settings.model is not None or recorded is None or recorded.partition(":")[0] == DEFAULT_MODEL:
+        recorded = model  # "builtin:landmark-1" is the builtin of some version
+    if (recorded, dtype or DEFAULT_DTYPE) == (model, settings.dtype or DEFAULT_DTYPE):
         return engine
     engine.close()
-    return opened(recorded)
+    return opened(recorded, dtype)
 
 
 def named_model(name: str) -> str | None:

@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from embedder import builtin
+from embedder.dtypes import Dtype, check_dtype
 from embedder.errors import EmbedderClosed, InvalidInput, InvalidRecipe
 from embedder.fingerprint import Fingerprint, fingerprint_of
 from embedder.ingest import IngestJob, IngestPipeline, groups
 from embedder.queries import QueryPipeline
-from embedder.recipe import DTYPES, Dtype, Recipe
+from embedder.recipe import Recipe
 from embedder.scheduler import Scheduler
 from embedder.source import ModelSource, find_model
 from embedder.tokens import TextTokenizer, load_tokenizer
@@ -114,7 +115,7 @@ class Embedder:
             model: "builtin", a folder (also of a tuned model), a Hugging Face id, or a system, alone or before a
                 checkpoint ("prompteol:./llm"; ``catalogue``). Only an id that is not cached uses the network.
             device: "cpu", "cuda", "cuda:1"; None: the first GPU when there is one.
-            dtype: "float32" (the default), "bfloat16" or "float16".
+            dtype: "float32" (the default), "bfloat16", "float16", or of the weights alone "int8" or "float8" (`dtypes`).
             max_batch_tokens: tokens of one forward pass.
             threads: CPU threads of all workers together; None: the cores this process may use.
             workers: forward passes that run at once; None: one per CPU thread on the CPU, one on a GPU.
@@ -127,9 +128,9 @@ class Embedder:
             ModelLoadFailed: the files do not make a model (also its leaves UnsafeWeights, DigestMismatch).
             InvalidRecipe: the checkpoint's description, or a size, cannot be used.
             InvalidInput: another argument cannot be used.
-            DeviceUnavailable: no such device.
+            DeviceUnavailable: no such device, or it cannot compute with this dtype.
         """
-        chosen = _check_dtype(dtype)
+        chosen = check_dtype(dtype)
         limits = _Limits(max_batch_tokens, threads, workers)
         source = find_model(model)
         recipe = _resized(source.recipe if recipe is None else recipe, passage_tokens, window_tokens)
@@ -256,14 +257,6 @@ class _Limits:
 def _check_text(field: str, value: object) -> None:
     if not isinstance(value, str):
         raise InvalidInput(field, type(value).__name__, "it must be a string")
-
-
-def _check_dtype(dtype: str | None) -> Dtype:
-    if dtype is None:
-        return "float32"
-    if dtype not in DTYPES:
-        raise InvalidInput("dtype", dtype, f"it must be one of {', '.join(DTYPES)}")
-    return dtype
 
 
 def _coarse_dim(recipe: Recipe, dim: int) -> int:

@@ -19,10 +19,12 @@ from embedder import heads
 from embedder.checkpoint import Checkpoint, is_decoder
 from embedder.checkpoint_heads.context import with_context
 from embedder.checkpoint_heads.loading import Batch, CheckpointHeads
+from embedder.dtypes import Dtype, is_quantised
 from embedder.errors import DeviceOutOfMemory, DeviceUnavailable, InvalidRecipe
 from embedder.network import check_bidirectional, load_network, load_projection, output_layer
 from embedder.packed import PackedBert, pack_bert
-from embedder.recipe import Dtype, Recipe
+from embedder.quantisation import computing_dtype, quantise
+from embedder.recipe import Recipe
 from embedder.tokens import TextTokenizer
 from embedder.tuned import TunedModel
 from embedder.tuned_weights import apply_tuned
@@ -31,12 +33,6 @@ from embedder.values import PassageVectors, SparseVector
 from embedder.windows import Row
 
 Untyped: TypeAlias = Any  # transformers' models, configs and loaders: their types do not survive the Auto classes
-
-_TORCH_DTYPES: dict[Dtype, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +76,7 @@ class Model:
             checkpoint: the model's files.
             recipe: how they are used.
             device: "cpu" or "cuda:0".
-            dtype: of the weights and the computation.
+            dtype: of the weights.
             tokenizer: for heads that read the text's words.
             tuned: the folder of a tuned model of this base, and what it says.
 
@@ -91,7 +87,7 @@ class Model:
         self.device = device
         self._recipe = recipe
         self._weighted = recipe.pooling == "weighted_mean"
-        torch_dtype = _TORCH_DTYPES[dtype]
+        torch_dtype = computing_dtype(dtype, device)
         network: Untyped = load_network(checkpoint, recipe, torch_dtype).to(device)
         vocabulary = output_layer(network, recipe)
         self._head = network if recipe.sparse_head == "mlm_max" else None
@@ -105,13 +101,16 @@ class Model:
             added = apply_tuned(self._network, *tuned, device=device, dtype=torch_dtype)
             self._sparse = added.sparse
             self._projections += [added.projection] if added.projection is not None else []
+        if is_quantised(dtype):  # everything is merged now
+            quantise(self._network, dtype, device)
         if recipe.context_documents:
             if tuned is None or added.context is None:
                 problem = "the model reads its texts in a context; draw one with embedder.contextual.contextualise"
                 raise InvalidRecipe("context_documents", recipe.context_documents, problem)
             self._network, layers = with_context(self._network, checkpoint.folder, added.context)
             self._projections += layers
-        packs = device == "cpu" and self._head is None and not self._heads.changes_network and recipe.hidden_layer == -1
+        whole = not (self._heads.changes_network or is_quantised(dtype))
+        packs = device == "cpu" and self._head is None and whole and recipe.hidden_layer == -1
         self._packed: PackedBert | None = pack_bert(self._network) if packs else None
         self.pads = self._packed is None
         self._unpadded = False

@@ -28,10 +28,8 @@ SparseQuery = Literal["model", "binary", "idf"]
 MultiHead = Literal["none", "token_linear"]
 TokenHead = Literal["none", "latent_attention"]
 Landmark = Literal["none", "span_mean", "end_token"]
-Dtype = Literal["float32", "bfloat16", "float16"]
 Template: TypeAlias = str | tuple[str, ...]
 
-DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16")
 DEFAULT_PASSAGE_TOKENS = 512
 WEB_SEARCH_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 _TITLE = re.compile(r"\{title\}\s?")

@@ -40,7 +40,7 @@ class Model:
     Args:
         name: "builtin", a folder, or a hub id; None: no model, callers bring their own vectors.
         device: where it runs; None: the best there is.
-        dtype: of the weights; None: the recipe's.
+        dtype: of the weights (`embedder.dtypes`); None: float32.
         max_batch_tokens: the token budget of a batch; None: by device.
         generators: what writes for collections and queries that are expanded.
     """

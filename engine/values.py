@@ -238,7 +238,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionInfo:
-    """What a collection was created with, plus what it holds now."""
+    """What a collection was created with, plus what it holds now. ``dtype``: of the model's weights."""
 
     name: str
     model: str | None
@@ -254,6 +254,7 @@ class CollectionInfo:
     expansion: Expansion | None = None
     generator: str | None = None
     multi_dim: int = 0
+    dtype: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,17 +111,16 @@ def show_command(name: str) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The checkpoint's files.  [default: fetched, or from the local cache]",
 )
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of the weights.")
 @common_options
 @click.pass_context
-def verify_command(context: click.Context, name: str, folder: Path | None, dtype: str | None) -> None:
+def verify_command(context: click.Context, name: str, folder: Path | None) -> None:
     """Load a checkpoint of the system NAME, compute what its authors published, and exit with 1 if a number is off."""
     from cli.output import print_json, stdout_console
     from engine.systems import verify
 
     settings = current_settings()
     source = str(folder.resolve()) if folder else None
-    outcome = verify(name, folder=source, device=settings.device, dtype=dtype)
+    outcome = verify(name, folder=source, device=settings.device, dtype=settings.dtype)
     if settings.json:
         print_json(asdict(outcome) | {"holds": outcome.holds})
     else:

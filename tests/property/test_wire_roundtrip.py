@@ -175,6 +175,7 @@ infos = st.builds(
     expansion=maybe | expansions,
     generator=maybe | texts,
     multi_dim=counts,
+    dtype=maybe | texts,
 )
 segments = st.builds(
     SegmentStats,

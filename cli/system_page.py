@@ -26,7 +26,7 @@ No code of a checkpoint is run, weights are safetensors only. What `--model` tak
 
 A collection records the name as it was given, and opens its model by it. Files of your own in
 `$XDG_CONFIG_HOME/landmark/systems` (`~/.config/landmark/systems`) are systems too; one of a packaged name replaces it:
-so is a fact corrected that was wrong.
+so is a fact corrected that was wrong. A file that cannot be used is named in a warning, and nothing else suffers.
 
 `engine models show NAME` prints a recipe, an example of what the model reads, and what breaks silently;
 `engine models verify NAME [--folder PATH]` compares a checkpoint with the published numbers and exits with 1 if one is off.

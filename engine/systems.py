@@ -5,8 +5,18 @@ The public names of ``embedder.catalogue``, ``embedder.system`` and ``embedder.v
 
 from __future__ import annotations
 
-from embedder.catalogue import all_systems, find_system, user_folder
+from embedder.catalogue import all_systems, broken_systems, find_system, user_folder
 from embedder.system import EVIDENCE, System
 from embedder.verification import Comparison, Verification, verify
 
-__all__ = ["EVIDENCE", "Comparison", "System", "Verification", "all_systems", "find_system", "user_folder", "verify"]
+__all__ = [
+    "EVIDENCE",
+    "Comparison",
+    "System",
+    "Verification",
+    "all_systems",
+    "broken_systems",
+    "find_system",
+    "user_folder",
+    "verify",
+]

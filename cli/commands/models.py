@@ -134,13 +134,12 @@ def verify_command(context: click.Context, name: str, folder: Path | None) -> No
 def _list() -> None:
     """Print the kinds of names and the systems."""
     from cli.output import print_json, stdout_console
-    from engine.systems import EVIDENCE, all_systems, user_folder
+    from engine.systems import EVIDENCE, all_systems, broken_systems, user_folder
 
     systems = all_systems()
     if current_settings().json:
-        print_json(
-            {"choices": [asdict(choice) for choice in CHOICES], "systems": [s.as_dict() for s in systems.values()]}
-        )
+        choices, described = [asdict(choice) for choice in CHOICES], [system.as_dict() for system in systems.values()]
+        print_json({"choices": choices, "systems": described, "broken": broken_systems()})
         return
     console = stdout_console()
     console.print(_choice_table())

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from engine.values import Expansion
 
 
+NOTHING_TO_WRITE = (
+    "--generator has nothing to write: it writes about passages with --questions or --rewrites, which a new collection is "
+    "given, and about queries with --expand."
+)
+
+
 @contextmanager
 def open_session(settings: Settings, *, create: bool = False, reranker: str | None = None) -> Iterator[EngineApi]:
     """Opens the engine that the settings name, and closes it at the end.
@@ -80,7 +86,13 @@ def find_collection(engine: EngineApi, settings: Settings) -> CollectionApi:
 
 
 def ensure_collection(
-    engine: EngineApi, name: str, *, multi: bool = False, expansion: Expansion | None = None
+    engine: EngineApi,
+    name: str,
+    *,
+    multi: bool = False,
+    task: str | None = None,
+    expansion: Expansion | None = None,
+    writes: bool = False,
 ) -> CollectionApi:
     """Opens a collection, or creates it with the engine's defaults.
 
@@ -88,16 +100,28 @@ def ensure_collection(
         engine: holds the collection.
         name: its name.
         multi: it keeps token vectors.
+        task: what queries of a new collection ask for; None: what it was created with, or the model's default.
         expansion: what a new collection's passages are expanded with; None: what it was created with, or nothing.
+        writes: a generator was named to write about the passages.
 
     Raises:
-        CommandFailure: it exists, and was created without the token vectors, or with another expansion.
+        CommandFailure: it exists, and was created without the token vectors, or with another task or expansion.
+        click.UsageError: there is nothing for the generator to write.
     """
     try:
         collection = engine.get_collection(name)
     except CollectionNotFound:
-        return engine.create_collection(name, multi=multi, expansion=expansion)
+        if writes and expansion is None:
+            raise click.UsageError(NOTHING_TO_WRITE) from None
+        return engine.create_collection(name, multi=multi, task=task, expansion=expansion)
     info = collection.info()
+    if writes and expansion is None and info.expansion is None:
+        raise click.UsageError(NOTHING_TO_WRITE)
+    if task is not None and info.task != task:
+        raise CommandFailure(
+            f"The queries of collection {name!r} ask for {info.task or 'what its model says'}, which was chosen when it was "
+            "created. Give --task with each query, or index into another collection."
+        )
     if multi and "multi" not in info.legs:
         raise CommandFailure(
             f"Collection {name!r} was created without token vectors; index with --multi into a new collection.",

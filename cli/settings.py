@@ -107,6 +107,12 @@ def current_settings() -> Settings:
     )
 
 
+def is_given(option: str) -> bool:
+    """Whether an option of ``Settings`` is on the command line, and not only in the environment."""
+    given: dict[str, object] = click.get_current_context().meta.get(_MEMORY, {})
+    return bool(given.get(option))
+
+
 def wants_json(context: click.Context) -> bool:
     """Whether ``--json`` was given, also when the rest of the command line was wrong."""
     return bool(context.meta.get(_MEMORY, {}).get("json"))

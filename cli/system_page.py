@@ -56,6 +56,18 @@ expected = [[0.71, 0.12]]
 tolerance = 0.005
 ```
 
+**Tasks.** A recipe whose queries have an instruction may know some by name: BEIR's data sets (`tasks = "e5"` in a recipe, the
+words in `embedder/tasks.toml`), or a table of its own, `[recipe.tasks]`. `engine models show NAME` lists them.
+
+```sh
+engine query "is coffee healthy" --task nfcorpus             # a name,
+engine query "sort a list" --task "Given a question, retrieve code that answers it"   # or an instruction
+engine index ./papers --model qwen3-embedding-0.6b --task scidocs --collection papers # of queries that name none
+engine eval ./scifact --model qwen3-embedding-0.6b --task scifact
+```
+
+A model that takes no instruction refuses a task, and so does a name that the recipe does not know.
+
 **The real checkpoints were not at hand**, but all-MiniLM-L6-v2's. Every recipe is proved on tiny random models of the
 architecture, against an independent computation: the test is named in the table. The published numbers wait in the files
 for a machine that has the weights. *known* is the least known fact of a recipe: V read in a public source, L run here on

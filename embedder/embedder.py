@@ -157,7 +157,7 @@ class Embedder:
                 recipe's default.
 
         Raises:
-            InvalidInput: a title or text is not a string; nothing was embedded.
+            InvalidInput: a title or text is not a string, or the model's documents have no task; nothing was embedded.
             DeviceOutOfMemory: a batch did not fit.
             EmbedderClosed: the embedder is closed.
         """
@@ -165,6 +165,8 @@ class Embedder:
         for i, document in enumerate(documents):
             _check_text(f"documents[{i}].title", document.title)
             _check_text(f"documents[{i}].text", document.text)
+        if task is not None:
+            self.check_task(task, query=False)
         jobs: list[IngestJob] = []
         try:
             for group in groups(documents):
@@ -181,11 +183,12 @@ class Embedder:
 
         Args:
             texts: the queries, without prompt.
-            task: what the query asks for, for models that take an instruction; None: the recipe's default.
+            task: what the query asks for, for models that take an instruction: a name of the recipe's ``tasks``, or the
+                instruction; None: the recipe's default.
             shots: examples as (query, document), for models that take them (``Recipe.shot_template``).
 
         Raises:
-            InvalidInput: a text is not a string, or the model takes no examples.
+            InvalidInput: a text is not a string, the model takes no examples or no task, or it has none of this name.
             SchedulerFull: too many queries wait; retry later.
             DeviceOutOfMemory: a batch did not fit.
             EmbedderClosed: the embedder is closed.
@@ -193,9 +196,21 @@ class Embedder:
         self._check_open()
         for i, text in enumerate(texts):
             _check_text(f"texts[{i}]", text)
+        if task is not None:
+            self.check_task(task)
         if shots and not self.recipe.shot_template:
             raise InvalidInput("shots", len(shots), f"{self.name} takes no examples")
         return self._queries.embed(texts, task, shots)
+
+    def check_task(self, task: str, *, query: bool = True) -> None:
+        """Refuse a task that the model cannot be asked for.
+
+        Raises:
+            InvalidInput: its queries, or its documents, have no place for one, or there is none of this name.
+        """
+        if not self.recipe.takes_task(query=query):
+            raise InvalidInput("task", task, f"{'queries' if query else 'documents'} of {self.name} have no task")
+        self.recipe.instruction(task)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without prompt and special tokens."""

@@ -57,9 +57,11 @@ _NETWORK_FIELDS = (
     *("adapters", "query_adapter", "document_adapter"),
     *("backbone", "backbone_config", "weights_prefix", "sliding_window"),
 )
-# Prepended and appended tokens count by their ids, projections by their names; the rest does not change a vector.
+# Prepended and appended tokens count by their ids, projections by their names; the rest does not change
+# a document's vector.
 NOT_COUNTED = (
     "name",
+    "tasks",
     "prepend",
     "append",
     "query_prepend",

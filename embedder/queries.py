@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedder.batching import plan_batches
 from embedder.inputs import Input, InputBuilder
@@ -99,7 +100,7 @@ class QueryPipeline:
 def _bytes(key: _Key, query: EmbeddedQuery) -> int:
     """About how much memory a cached query holds."""
     (_, shots), text = key
-    arrays = [query.dense, query.multi]
+    arrays: list[NDArray[Any] | None] = [query.dense, query.multi]
     if query.sparse is not None:
         arrays += [query.sparse.ids, query.sparse.weights]
     characters = len(text) + sum(len(part) for shot in shots for part in shot)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -34,6 +34,14 @@ VERIFY_EXAMPLES = """\b
 Examples:
   engine models verify qwen3-embedding-0.6b
   engine models verify gritlm-7b --folder ./GritLM-7B --device cuda --json
+"""
+CONVERT_EXAMPLES = """\b
+Examples:
+  engine models convert ./bge-m3
+"""
+STANDARDISE_EXAMPLES = """\b
+Examples:
+  engine models standardise moee:./OLMoE-1B-7B-0924 sample.txt
 """
 
 
@@ -129,6 +137,45 @@ def verify_command(context: click.Context, name: str, folder: Path | None) -> No
         console.print(f"{outcome.checkpoint}: {'as published' if outcome.holds else 'NOT as published'}")
     if not outcome.holds:
         context.exit(1)
+
+
+@models_command.command("convert", short_help="Write safetensors beside pickled weights.", epilog=CONVERT_EXAMPLES)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@common_options
+def convert_command(folder: Path) -> None:
+    """Write a .safetensors file beside each .bin and .pt file of a checkpoint's FOLDER that has none yet.
+
+    Pickles can run code when they are opened, so no other command opens them. This one rebuilds tensors and nothing else; a
+    pickle that holds more is refused.
+    """
+    from cli.output import print_json
+    from engine.systems import convert
+
+    written = convert(folder)
+    if current_settings().json:
+        print_json({"written": [str(path) for path in written]})
+    else:
+        click.echo("\n".join(f"wrote {path}" for path in written) or f"There is nothing to convert in {folder}.")
+
+
+@models_command.command("standardise", short_help="Measure MoEE's constants.", epilog=STANDARDISE_EXAMPLES)
+@click.argument("name", metavar="MODEL")
+@click.argument("texts", type=click.File(encoding="utf-8"))
+@common_options
+def standardise_command(name: str, texts: TextIO) -> None:
+    """Measure by what the two vectors of a mixture of experts are standardised, on a sample: TEXTS has one text a line.
+
+    They are stored beside the checkpoint and are part of the model from then on: collections made without them are refused.
+    """
+    from cli.output import print_json
+    from cli.session import named_model
+    from engine.systems import standardise
+
+    written = standardise(named_model(name) or name, texts.read().splitlines())
+    if current_settings().json:
+        print_json({"written": str(written)})
+    else:
+        click.echo(f"wrote {written}")
 
 
 def _list() -> None:
@@ -231,6 +278,7 @@ def _description(system: System) -> Iterator[str]:
         yield "\nrecipe (what is not named is as the checkpoint's own files say)"
         yield from _fields(system.recipe)
         yield from _examples(system)
+    yield from _listed("tasks, for --task", [f"{name}: {said}" for name, said in system.overlaid().tasks])
     yield from _listed("traps", facts.traps)
     never_loaded = ["the published weights were never loaded: tested with random ones"]
     yield from _listed("not verified", [*(() if facts.loaded_here else never_loaded), *facts.not_verified])

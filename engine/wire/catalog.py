@@ -45,6 +45,7 @@ def collection_to_wire(info: CollectionInfo) -> pb.CollectionInfo:
         generator=info.generator,
         multi_dim=info.multi_dim,
         dtype=info.dtype,
+        task=info.task,
     )
 
 
@@ -66,6 +67,7 @@ def collection_from_wire(message: pb.CollectionInfo) -> CollectionInfo:
         generator=message.generator if message.HasField("generator") else None,
         multi_dim=message.multi_dim,
         dtype=message.dtype if message.HasField("dtype") else None,
+        task=message.task if message.HasField("task") else None,
     )
 
 

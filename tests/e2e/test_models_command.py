@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from cli.main import main
 from embedder.catalogue import all_systems
-from tests.support import tiny_systems
+from tests.support import tiny_heads, tiny_systems
 
 ROOT = Path(__file__).parents[2]
 QUERIES = ("who sang?", "where did the cat sleep")
@@ -139,6 +140,35 @@ def test_the_table_of_the_docs_is_current() -> None:
     assert (ROOT / "docs" / "models.md").read_text(encoding="utf-8") == result.stdout, (
         "run: engine models list --markdown > docs/models.md"
     )
+
+
+def test_pickled_weights_are_converted_and_then_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    tiny_systems.save(folder, "bert")
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    refused = run("embed", "cat", "--model", str(folder), "--json")
+    assert refused.exit_code == 1
+    assert "engine models convert" in json.loads(refused.stdout)["error"]["message"]
+    written = json.loads(run("models", "convert", str(folder), "--json").stdout)["written"]
+    assert written == [str(folder / "model.safetensors")]
+    assert run("embed", "cat", "--model", str(folder), "--device", "cpu", "--json").exit_code == 0
+    assert "nothing to convert" in run("models", "convert", str(folder)).stdout
+
+
+def test_the_constants_of_a_mixture_of_experts_are_measured_on_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "mixture"
+    tiny_heads.save_mixture(folder, "qwen2_moe")
+    tiny_heads.save_byte_tokenizer(folder, "<s> $A")
+    (tmp_path / "sample.txt").write_text("the dog ran far\n\nbirds sang\nan old tree\n")
+    before = run("embed", "cat", "--model", f"moee:{folder}", "--device", "cpu", "--json")
+    written = run("models", "standardise", f"moee:{folder}", str(tmp_path / "sample.txt"), "--json")
+    assert written.exit_code == 0, written.output
+    assert Path(json.loads(written.stdout)["written"]).parent == folder
+    after = run("embed", "cat", "--model", f"moee:{folder}", "--device", "cpu", "--json")
+    assert json.loads(after.stdout)[0]["dense"] != json.loads(before.stdout)[0]["dense"]
+    assert run("models", "standardise", str(folder), str(tmp_path / "sample.txt")).exit_code == 1
 
 
 def test_any_causal_model_makes_a_collection_that_opens_again_by_itself(

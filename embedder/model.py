@@ -23,10 +23,11 @@ from embedder.dtypes import Dtype, is_quantised
 from embedder.errors import DeviceOutOfMemory, DeviceUnavailable, InvalidRecipe
 from embedder.network import check_bidirectional, load_network, load_projection, output_layer
 from embedder.packed import PackedBert, pack_bert
+from embedder.plain_bert import read_bert
 from embedder.quantisation import computing_dtype, quantise
 from embedder.recipe import Recipe
 from embedder.tokens import TextTokenizer
-from embedder.tuned import TunedModel
+from embedder.tuned import ADAPTER, TunedModel
 from embedder.tuned_weights import apply_tuned
 from embedder.unpadded import unpad, unpadded
 from embedder.values import PassageVectors, SparseVector
@@ -88,7 +89,11 @@ class Model:
         self._recipe = recipe
         self._weighted = recipe.pooling == "weighted_mean"
         torch_dtype = computing_dtype(dtype, device)
-        network: Untyped = load_network(checkpoint, recipe, torch_dtype).to(device)
+        network: Untyped = None
+        if device == "cpu" and not is_quantised(dtype) and _runs_as_published(recipe, tuned):
+            network = read_bert(checkpoint, torch_dtype)
+        if network is None:
+            network = load_network(checkpoint, recipe, torch_dtype).to(device)
         vocabulary = output_layer(network, recipe)
         self._head = network if recipe.sparse_head == "mlm_max" else None
         self._network: Untyped = network.base_model
@@ -105,7 +110,7 @@ class Model:
             quantise(self._network, dtype, device)
         if recipe.context_documents:
             if tuned is None or added.context is None:
-                problem = "the model reads its texts in a context; draw one with embedder.contextual.contextualise"
+                problem = "the model reads its texts in a context; draw one with `engine migrate --contextual`"
                 raise InvalidRecipe("context_documents", recipe.context_documents, problem)
             self._network, layers = with_context(self._network, checkpoint.folder, added.context)
             self._projections += layers
@@ -114,7 +119,7 @@ class Model:
         self._packed: PackedBert | None = pack_bert(self._network) if packs else None
         self.pads = self._packed is None
         self._unpadded = False
-        self._is_decoder = is_decoder(network.config.model_type)
+        self._is_decoder = self._packed is None and is_decoder(network.config.model_type)
         if self._is_decoder and recipe.attention == "bidirectional":
             check_bidirectional(lambda inputs: self._states(inputs, _no_pause).states, checkpoint.name)
         altered = recipe.context_extension is not None or recipe.context_documents or self._head is not None
@@ -221,6 +226,16 @@ class Model:
         if not router:
             raise InvalidRecipe("router_weight", self._recipe.router_weight, "the model is no mixture of experts")
         return sum(layer.shape[1] for layer in router)
+
+
+def _runs_as_published(recipe: Recipe, tuned: tuple[Path, TunedModel] | None) -> bool:
+    """Whether nothing is changed in the network, or read of it but its last states."""
+    changes = (
+        *(recipe.adapters, recipe.query_adapter, recipe.document_adapter),
+        *(recipe.context_extension, recipe.context_documents, recipe.backbone, recipe.weights_prefix),
+        *(recipe.router_weight, recipe.hidden_layer != -1, tuned is not None and (tuned[0] / ADAPTER).is_dir()),
+    )
+    return not any(changes) and recipe.sparse_head in ("none", "tuned", "token_linear")
 
 
 def _flat(rows: Sequence[Row]) -> Batch:

@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 from cli.main import main
 from embedder.catalogue import all_systems
 from tests.support import tiny_heads, tiny_systems
+from tests.support.system_files import system_file
 
 ROOT = Path(__file__).parents[2]
 QUERIES = ("who sang?", "where did the cat sleep")
@@ -50,25 +51,13 @@ def published_matrix(folder: Path) -> list[list[float]]:
     return [[100 * float(vector("ask: " + q) @ vector(d)) for d in DOCUMENTS] for q in QUERIES]
 
 
-def system_file(folder: Path, expected: list[list[float]]) -> Path:
+def saved_system(folder: Path, expected: list[list[float]]) -> Path:
     """A system of one's own with a matrix, as a file."""
     path = folder / "mine.toml"
     path.write_text(
-        f"""
-[system]
-name = "mine"
-title = "Mine"
-family = "encoder"
-summary = "A test."
-
-[[checkpoint]]
-id = "me/my-encoder"
-
-[recipe]
-query_template = "ask: {{text}}"
-document_template = "{{text}}"
-pooling = "cls"
-
+        system_file(
+            'query_template = "ask: {text}"\ndocument_template = "{text}"\npooling = "cls"\n',
+            more=f"""
 [[parity]]
 checkpoint = "me/my-encoder"
 queries = {json.dumps(QUERIES)}
@@ -77,13 +66,14 @@ expected = {expected}
 scale = 100.0
 tolerance = 0.0001
 """,
+        ),
         encoding="utf-8",
     )
     return path
 
 
 def test_a_checkpoint_that_computes_what_was_published_is_verified(tmp_path: Path, encoder: Path) -> None:
-    path = system_file(tmp_path, published_matrix(encoder))
+    path = saved_system(tmp_path, published_matrix(encoder))
     result = run("models", "verify", str(path), "--folder", str(encoder), "--device", "cpu", "--json")
     assert result.exit_code == 0, result.output
     outcome = json.loads(result.stdout)
@@ -95,7 +85,7 @@ def test_a_checkpoint_that_computes_what_was_published_is_verified(tmp_path: Pat
 def test_a_checkpoint_that_computes_something_else_is_not(tmp_path: Path, encoder: Path) -> None:
     matrix = published_matrix(encoder)
     matrix[1][0] += 0.05  # of 100
-    path = system_file(tmp_path, matrix)
+    path = saved_system(tmp_path, matrix)
     result = run("models", "verify", str(path), "--folder", str(encoder), "--device", "cpu")
     assert result.exit_code == 1
     assert result.stdout.count("OFF") == 1

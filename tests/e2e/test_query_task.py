@@ -13,22 +13,18 @@ from engine.errors import InvalidArgument, InvalidQuery
 from engine.migration import migrate
 from tests.support import tiny_models
 from tests.support.serving import serving
+from tests.support.system_files import system_file
 
-TASKS = """
-[system]
-name = "asked"
-title = "Asked"
-family = "encoder"
-summary = "A test."
-
-[recipe]
-query_template = "{task} : {text}"
-default_task = "the old tree"
-
+TASKS = system_file(
+    'query_template = "{task} : {text}"\ndefault_task = "the old tree"\n',
+    name="asked",
+    published=(),
+    more="""
 [recipe.tasks]
 animals = "the dog ran far"
 birds = "birds sang near the river"
-"""
+""",
+)
 DOCUMENTS = [
     {"doc_id": "mat", "text": "the cat sat on the mat ."},
     {"doc_id": "hill", "text": "the dog ran far over the hill ."},

@@ -44,7 +44,6 @@ KNOWLEDGE = (
 )
 PROMPT_EOL = '<s>This sentence : "C" means in one word:«"»'
 ROWS = {
-    "gritlm-7b": Row("mistral", f"<s><|user|>\n{TASK}\n<|embed|>\n«X»", "<s><|embed|>\n«X»", full=True),
     "llm2vec-mistral": Row("mistral", f"<s>[INST] {TASK}: «X [/INST]»", "<s>[INST] «X [/INST]»", full=True),
     "llm2vec-llama-2": Row("llama", f"<s>[INST] {TASK}: «X [/INST]»", "<s>[INST] «X [/INST]»", full=True),
     "llm2vec-sheared-llama": Row("llama", f"<s>{TASK}: «X»", "<s>«X»", full=True),

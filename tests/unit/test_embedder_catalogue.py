@@ -14,6 +14,7 @@ from embedder.recipe import Recipe
 from embedder.source import find_model
 from embedder.system import System, read_system
 from tests.support import tiny_models
+from tests.support.system_files import system_file
 
 ROOT = Path(__file__).parents[2]
 SURVEY = {
@@ -32,25 +33,15 @@ SURVEY = {
     for name in line.split()
 }
 
-FILE = """
-[system]
-name = "mine"
-title = "Mine"
-family = "encoder"
-summary = "A test."
-
-[[checkpoint]]
-id = "me/my-encoder"
-
+FILE = system_file(
+    'query_template = "ask: {text}"\npooling = "cls"\n',
+    more="""
 [[checkpoint]]
 id = "me/my-other"
 weights = "them/their-weights"
 recipe = { max_tokens = 64 }
-
-[recipe]
-query_template = "ask: {text}"
-pooling = "cls"
-"""
+""",
+)
 
 
 @pytest.fixture(autouse=True)

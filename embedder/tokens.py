@@ -18,9 +18,13 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from embedder.checkpoint import read_json
 from embedder.errors import InvalidRecipe, ModelLoadFailed
+from embedder.hush import hushed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tokenizers import Encoding, Tokenizer
 
     from embedder.checkpoint import Checkpoint
@@ -205,15 +209,8 @@ def load_tokenizer(checkpoint: Checkpoint, recipe: Recipe) -> TextTokenizer:
         ModelLoadFailed: there is no tokenizer, or only a slow one.
         InvalidRecipe: the recipe names a special token that the vocabulary lacks.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            checkpoint.folder, trust_remote_code=False, local_files_only=True
-        )
-        backend: Tokenizer = tokenizer.backend_tokenizer
-    except (OSError, ValueError, AttributeError, ImportError, KeyError) as error:
-        raise ModelLoadFailed(checkpoint.name, f"its tokenizer cannot be loaded ({error})") from error
+    plain = None if recipe.pooling == "last" else plain_bert_tokenizer(checkpoint.folder)
+    backend, end = (plain, None) if plain is not None else _by_transformers(checkpoint)
     backend.no_truncation()
     backend.no_padding()
     named = {
@@ -227,9 +224,9 @@ def load_tokenizer(checkpoint: Checkpoint, recipe: Recipe) -> TextTokenizer:
     }
     before, after = _template_ids(backend)
     if recipe.append is None and recipe.pooling == "last" and not after:
-        if tokenizer.eos_token_id is None:
+        if end is None:
             raise InvalidRecipe("append", None, "the tokenizer has no end token, and the last token is pooled")
-        after = [int(tokenizer.eos_token_id)]
+        after = [end]
     prepend, append = named["prepend"], named["append"]
     return TextTokenizer(
         backend,
@@ -239,6 +236,43 @@ def load_tokenizer(checkpoint: Checkpoint, recipe: Recipe) -> TextTokenizer:
         query_append=named["query_append"],
         keep_unknown=recipe.sparse_unknown,
     )
+
+
+def plain_bert_tokenizer(folder: Path) -> Tokenizer | None:
+    """A BERT's tokenizer from tokenizer.json alone, without the import of transformers.
+
+    None: there is no such file, or tokenizer_config.json says otherwise, which transformers would obey.
+    """
+    from tokenizers import Tokenizer
+
+    settings, whole = (read_json(folder / name) for name in ("tokenizer_config.json", "tokenizer.json"))
+    if not settings or not whole or settings.get("tokenizer_class") not in ("BertTokenizer", "BertTokenizerFast"):
+        return None
+    normalizer = whole.get("normalizer") or {}
+    said = {
+        "lowercase": "do_lower_case",
+        "handle_chinese_chars": "tokenize_chinese_chars",
+        "strip_accents": "strip_accents",
+    }
+    agrees = all(name in settings and settings[name] == normalizer.get(key) for key, name in said.items())
+    if normalizer.get("type") != "BertNormalizer" or not agrees:
+        return None
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def _by_transformers(checkpoint: Checkpoint) -> tuple[Tokenizer, int | None]:
+    """The tokenizer, and its end token, as transformers reads the checkpoint's files."""
+    from transformers import AutoTokenizer
+
+    try:
+        with hushed():
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                checkpoint.folder, trust_remote_code=False, local_files_only=True
+            )
+        backend: Tokenizer = tokenizer.backend_tokenizer
+    except (OSError, ValueError, AttributeError, ImportError, KeyError) as error:
+        raise ModelLoadFailed(checkpoint.name, f"its tokenizer cannot be loaded ({error})") from error
+    return backend, None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
 
 
 def _template_ids(backend: Tokenizer) -> tuple[list[int], list[int]]:

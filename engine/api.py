@@ -96,6 +96,7 @@ class CollectionApi(Protocol):
         self,
         text: str | None = None,
         *,
+        task: str | None = None,
         vector: Sequence[float] | None = None,
         sparse: Mapping[int, float] | None = None,
         multi: Sequence[Sequence[float]] | None = None,
@@ -126,6 +127,7 @@ class CollectionApi(Protocol):
         return self.answer(
             Query(
                 text=text,
+                task=task,
                 vector=vector,
                 sparse=sparse,
                 multi=multi,
@@ -188,6 +190,7 @@ class EngineApi(Protocol):
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
         expansion: Expansion | None = None,
+        task: str | None = None,
     ) -> CollectionApi:
         """Creates a collection.
 
@@ -202,6 +205,8 @@ class EngineApi(Protocol):
             dense_kind: "auto", "flat", "hnsw" or "faiss".
             weights: leg → default fusion weight; None: the engine's defaults.
             expansion: what the engine's generator writes about each passage before it is embedded; None: nothing.
+            task: what its queries ask for unless they say otherwise, for a model that takes an instruction: a name that the
+                model's recipe knows, or the instruction; None: the recipe's default.
 
         Raises:
             CollectionExists: the name is taken.
@@ -230,7 +235,7 @@ class EngineApi(Protocol):
 
         Args:
             texts: what to embed.
-            task: a name or an instruction that the model's recipe knows; None: its default.
+            task: a name that the model's recipe knows, or an instruction; None: its default.
             query: use the query side of the model.
         """
         ...

@@ -220,7 +220,7 @@ def test_an_embedder_that_is_closed_says_so() -> None:
         (lambda e: e.embed_queries([3]), InvalidInput, r"texts\[0\]"),
         (lambda e: e.embed_documents([DocumentInput("", None)]), InvalidInput, r"documents\[0\]\.text"),
         (lambda e: e.embed_documents([DocumentInput(b"", "x")]), InvalidInput, r"documents\[0\]\.title"),
-        (lambda e: Embedder.load(dtype="int8"), InvalidInput, "dtype"),
+        (lambda e: Embedder.load(dtype="int4"), InvalidInput, "dtype"),
         (lambda e: Embedder.load(threads=0), InvalidInput, "threads"),
         (lambda e: Embedder.load(max_batch_tokens=-1), InvalidInput, "max_batch_tokens"),
         (lambda e: Embedder.load(device="tpu9"), DeviceUnavailable, "tpu9"),

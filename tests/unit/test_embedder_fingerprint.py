@@ -8,8 +8,9 @@ import pytest
 
 from embedder.checkpoint import open_checkpoint, recipe_for
 from embedder.context_extension import ContextExtension
+from embedder.dtypes import Dtype
 from embedder.fingerprint import NOT_COUNTED, Fingerprint, fingerprint_of
-from embedder.recipe import Dtype, Recipe
+from embedder.recipe import Recipe
 from tests.support import tiny_models
 
 

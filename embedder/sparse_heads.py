@@ -189,7 +189,7 @@ class NeighbourHead(SparseHead):
     the more typical its use of it, and a little for the terms that are used as it is used here: those of its id's nearest
     terms (``candidates``) whose direction its own resembles. A passage adds its tokens up, and saturates the sums as BM25
     does. A query's sums stay as they are: the index multiplies them by its own inverse document frequencies
-    (``Recipe.sparse_idf``). In training, where there is no index, ``frequency`` stands in for those.
+    (``Recipe.sparse_idf``). ``frequency`` holds those of the text that the head was made from.
 
     So a query and a passage meet in a term when each has a token that is used as that term is: a sparse code of late
     interaction (ColBERT, Khattab and Zaharia 2020) that keeps what makes BM25 strong.
@@ -228,7 +228,7 @@ class NeighbourHead(SparseHead):
         sums = own.new_zeros(n_passages * self.config.vocabulary)
         sums = sums.index_add(0, places, torch.cat([shared.reshape(-1), own])).view(n_passages, -1)
         if query:
-            return self._pruned((sums * self.frequency if self.training else sums).masked_fill(self.special, 0.0))
+            return self._pruned(sums.masked_fill(self.special, 0.0))
         return self._pruned(_saturated(sums, lengths[:, None]).masked_fill(self.special, 0.0))
 
     def unknown(

@@ -17,6 +17,12 @@ from torch import Tensor, nn
 from embedder.checkpoint import Checkpoint
 from embedder.packed import is_packable
 
+SETTINGS = {
+    "hidden_size",
+    "layer_norm_eps",
+    "num_attention_heads",
+    "num_hidden_layers",
+}  # defaults are transformers' matter
 _PREFIX = "bert."  # of checkpoints that were saved with a head
 
 
@@ -52,7 +58,7 @@ class BertWeights(nn.Module):
 def read_bert(checkpoint: Checkpoint, dtype: torch.dtype) -> BertWeights | None:
     """The weights of a BERT that ``PackedBert`` can run, in a dtype; None: transformers has to read this checkpoint."""
     config = checkpoint.config
-    if not is_packable(SimpleNamespace(**config)):
+    if not config.keys() >= SETTINGS or not is_packable(SimpleNamespace(**config)):
         return None
     try:
         tensors = load_file(checkpoint.folder / "model.safetensors")
@@ -61,7 +67,7 @@ def read_bert(checkpoint: Checkpoint, dtype: torch.dtype) -> BertWeights | None:
     tensors = {
         name.removeprefix(_PREFIX): tensor.to(dtype) for name, tensor in tensors.items() if tensor.is_floating_point()
     }
-    wanted = _names(int(config.get("num_hidden_layers", 0)))
+    wanted = _names(int(config["num_hidden_layers"]))
     if not wanted <= tensors.keys():
         return None
     return BertWeights(config, {name: tensors[name] for name in sorted(wanted)})

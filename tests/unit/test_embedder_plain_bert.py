@@ -77,6 +77,14 @@ def test_an_unusual_bert_is_left_to_transformers(tmp_path: Path, setting: dict[s
     assert read_bert(open_checkpoint("m", tmp_path), torch.float32) is None
 
 
+def test_a_setting_that_is_not_said_is_left_to_transformers(tmp_path: Path) -> None:
+    tiny_models.save_bert(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["layer_norm_eps"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_bert(open_checkpoint("m", tmp_path), torch.float32) is None
+
+
 @pytest.mark.parametrize(
     ("file", "change"),
     [

@@ -228,11 +228,9 @@ class SparseIndex:
             float32[query.terms.size]; 0 for terms the row lacks.
         """
         known, ordinals = self._ordinals(query.terms)
-        rows = np.array([row], np.int64)
         added = np.zeros(query.terms.size, np.float32)
-        for place, ordinal in zip(np.flatnonzero(known), ordinals, strict=True):
-            weight = query.weights[place : place + 1].astype(np.float64)
-            added[place] = self._score(rows, np.array([ordinal], np.uint32), weight, avg_len)[0]
+        weights = query.weights[known].astype(np.float64)
+        added[known] = sparse_kernels.term_scores(self._forward, row, ordinals, weights, self._weighting(avg_len))
         return added
 
     def _ordinals(self, terms: Terms) -> tuple[Mask, Ordinals]:

@@ -58,6 +58,20 @@ def score_rows(forward: Forward, rows: Rows, ordinals: Ordinals, weights: Double
 
 
 @kernel
+def term_scores(forward: Forward, row: int, ordinals: Ordinals, weights: Doubles, weighting: Weighting) -> Floats:
+    """What each term adds to ``exact_score``: float32[ordinals.size], 0 for a term that the row lacks."""
+    scores = np.zeros(ordinals.size, np.float32)
+    low, high = forward.indptr[row], forward.indptr[row + 1]
+    for i in range(ordinals.size):
+        low = lower_bound(forward.ordinals, low, high, ordinals[i])
+        if low == high:
+            break
+        if forward.ordinals[low] == ordinals[i]:
+            scores[i] = np.float32(weights[i] * factor_of(forward.values[low], forward.lengths[row], weighting))
+    return scores
+
+
+@kernel
 def find_blocks(postings: Postings, ordinals: Ordinals, weights: Doubles) -> tuple[Rows, Doubles]:
     """Where each query term is in each window, and what a window's rows can reach at most.
 

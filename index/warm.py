@@ -25,6 +25,7 @@ def warm_kernels() -> None:
     sparse.search(query, 1)
     sparse.search(query, 1, allow=every_row)
     sparse.score(query, np.zeros(1, np.int64))
+    sparse.contributions(query, 0)
     sparse.doc_freq(query.terms, every_row)
     sparse.doc_freq(query.terms, np.arange(rows.n_rows) == 0)
     token = np.ones((1, 8), np.float32)

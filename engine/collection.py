@@ -286,13 +286,13 @@ def _answers(generation: Generation, queries: Sequence[Query], reranker: Reranke
                 search = Search(snapshot, query, one, decided, watch)
                 hits = search.run(generation.store, reranker.score)
             timings = {**before_ms, **watch.ms, "total": watch.ms["total"] + sum(before_ms.values())}
-            described = {
-                **decided.describe(),
-                **search.reranked,
-                "sequence": snapshot.sequence,
-                "segments": len(snapshot.segments),
-            }
-            results.append(QueryResult(hits, timings, described))
+            results.append(
+                QueryResult(
+                    hits,
+                    timings if query.returns("timings_ms") else {},
+                    search.describe() if query.returns("plan") else {},
+                )
+            )
     return results
 
 

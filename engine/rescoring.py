@@ -6,6 +6,7 @@ zero-filled, so a fused score does not depend on which leg found what, on the li
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from engine.snapshot import Snapshot
 from engine.values import Leg, TermContribution
 from index.hits import Hits
 from index.sparse_rows import SparseQuery
+
+_NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,51 +175,77 @@ class Candidates:
     docs: np.ndarray
     scores: np.ndarray
 
+    def found(self, segment: int) -> Found:
+        """Those of one segment, by position, with all their scores."""
+        first, end = np.searchsorted(self.segments, (segment, segment + 1)).tolist()
+        rows, scores = self.rows[first:end], self.scores[first:end]
+        return Found(rows, {leg: Hits(rows, scores[:, column]) for column, leg in enumerate(self.legs)})
+
     def take(self, kept: np.ndarray) -> Candidates:
         """Those at the places ``kept`` (int64[k] ascending)."""
         return Candidates(self.legs, self.segments[kept], self.rows[kept], self.docs[kept], self.scores[kept])
 
 
-def rescore(
-    snapshot: Snapshot, queries: LegQueries, found: list[np.ndarray], known: Candidates | None = None
-) -> Candidates:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Candidates of one segment: int64 ``rows`` in any order, possibly repeated.
+
+    ``known``: leg → rows of the segment, among ``rows``, whose exact score in that leg is known already: a leg's own
+    search gives the same bits as a rescoring.
+    """
+
+    rows: np.ndarray
+    known: Mapping[Leg, Hits]
+
+    @staticmethod
+    def by(hits: Mapping[Leg, Hits]) -> Found:
+        """What the legs found."""
+        return Found(np.concatenate([_NO_ROWS, *(found.rows for found in hits.values())]), hits)
+
+    def adding(self, rows: np.ndarray) -> Found:
+        """These candidates and more (int64[m])."""
+        return Found(np.concatenate([self.rows, rows]), self.known)
+
+
+def rescore(snapshot: Snapshot, queries: LegQueries, found: Sequence[Found]) -> Candidates:
     """The exact scores of candidate passages in all legs.
 
     Args:
         snapshot: where they are.
         queries: weighed against this snapshot, at least one.
-        found: int64 rows of each segment, in any order, possibly repeated.
-        known: scores of some of these rows by the same queries, which are not computed again.
+        found: the candidates of each segment.
     """
     legs = tuple(queries)
     # An empty part keeps the concatenation below defined when nothing was found.
     segments = [np.empty(0, np.int32)]
-    rows, docs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    rows, docs = [_NO_ROWS], [_NO_ROWS]
     scores = [np.empty((0, len(legs)), np.float32)]
-    for position, candidate_rows in enumerate(found):
-        if not len(candidate_rows):
+    for position, here in enumerate(found):
+        if not len(here.rows):
             continue
         segment = snapshot.segments[position].segment
-        unique = np.unique(candidate_rows)
+        unique = np.unique(here.rows)
         segments.append(np.full(len(unique), position, np.int32))
         rows.append(unique)
         docs.append(segment.row_docs[unique].astype(np.int64))
-        scores.append(_scores(segment, queries, unique, position, known))
+        scores.append(_scores(segment, queries, unique, here.known))
     return Candidates(
         legs, np.concatenate(segments), np.concatenate(rows), np.concatenate(docs), np.concatenate(scores)
     )
 
 
-def _scores(
-    segment: Segment, queries: LegQueries, rows: np.ndarray, position: int, known: Candidates | None
-) -> np.ndarray:
+def _scores(segment: Segment, queries: LegQueries, rows: np.ndarray, known: Mapping[Leg, Hits]) -> np.ndarray:
     """float32[m, n_legs] of ``rows`` (ascending), those of ``known`` copied."""
-    fresh = np.ones(len(rows), bool)
     scores = np.empty((len(rows), len(queries)), np.float32)
-    if known is not None:
-        here = known.segments == position
-        fresh = ~np.isin(rows, known.rows[here])
-        scores[~fresh] = known.scores[here][np.isin(known.rows[here], rows)]
-    for column, query in enumerate(queries.values()):
-        scores[fresh, column] = query.score(segment, rows[fresh])
+    for column, (leg, query) in enumerate(queries.items()):
+        hits = known.get(leg)
+        if hits is None:
+            scores[:, column] = query.score(segment, rows)
+            continue
+        places = np.searchsorted(rows, hits.rows)
+        fresh = np.ones(len(rows), bool)
+        fresh[places] = False
+        scores[places, column] = hits.scores
+        if len(hits) < len(rows):
+            scores[fresh, column] = query.score(segment, rows[fresh])
     return scores

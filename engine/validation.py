@@ -15,7 +15,16 @@ import numpy as np
 
 from engine.errors import DimensionMismatch, InvalidArgument, InvalidDocument, InvalidQuery, LegMissing
 from engine.schema import CollectionSchema, check_weights
-from engine.values import FUSIONS, MODES, QUERY_EXPANSION_METHODS, Document, Query, QueryExpansion, Scalar
+from engine.values import (
+    FUSIONS,
+    MODES,
+    QUERY_EXPANSION_METHODS,
+    RESULT_FIELDS,
+    Document,
+    Query,
+    QueryExpansion,
+    Scalar,
+)
 
 MAX_ID_BYTES = 511  # LMDB's longest key
 MAX_TITLE_BYTES = 1 << 16
@@ -256,6 +265,7 @@ def check_query(query: Query, schema: CollectionSchema) -> None:
     try:
         _check_window(query)
         _check_options(query, schema)
+        _check_fields(query)
         _check_examples(query)
         _check_expansion(query, schema)
         for name, value in query.params.items():
@@ -325,6 +335,12 @@ def _check_options(query: Query, schema: CollectionSchema) -> None:
     n = query.rerank
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_RERANK):
         raise InvalidQuery("rerank", f"must be between 1 and {MAX_RERANK:,}, got {n!r}")
+
+
+def _check_fields(query: Query) -> None:
+    for field in query.fields or ():
+        if field not in RESULT_FIELDS:
+            raise InvalidQuery("fields", f"{field!r} is unknown; choose from {', '.join(RESULT_FIELDS)}")
 
 
 def _check_examples(query: Query) -> None:

@@ -16,6 +16,7 @@ Metadata = Mapping[str, "Scalar | Sequence[Scalar]"]
 Mode = Literal["hybrid", "dense", "sparse", "bm25", "multi"]
 FusionMethod = Literal["convex", "rrf", "dbsf"]
 Leg = Literal["dense", "sparse", "bm25", "multi"]
+ResultField = Literal["title", "metadata", "score_detail", "plan", "timings_ms"]
 
 ExpansionMethod = Literal["questions", "rewrites"]
 ExpansionUse = Literal["fuse", "vectors"]
@@ -24,6 +25,7 @@ QueryExpansionMethod = Literal["hyde", "thoughts", "rewrites"]
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "sparse", "bm25", "multi")
 FUSIONS: tuple[FusionMethod, ...] = ("convex", "rrf", "dbsf")
 LEGS: tuple[Leg, ...] = ("dense", "sparse", "bm25", "multi")
+RESULT_FIELDS: tuple[ResultField, ...] = ("title", "metadata", "score_detail", "plan", "timings_ms")
 EXPANSION_METHODS: tuple[ExpansionMethod, ...] = ("questions", "rewrites")
 EXPANSION_USES: tuple[ExpansionUse, ...] = ("fuse", "vectors")
 QUERY_EXPANSION_METHODS: tuple[QueryExpansionMethod, ...] = ("hyde", "thoughts", "rewrites")
@@ -204,6 +206,8 @@ class Query:
         explain: return matched terms and contributions in ``score_detail``.
         expansion: what the engine's generator writes about the query first; None: nothing.
         examples: (query, passage that answers it) pairs that are shown to a model whose recipe takes examples.
+        fields: what to return beside ``doc_id``, ``score`` and the passages, of `RESULT_FIELDS`; the rest stays empty and is
+            neither made nor sent. None: everything.
     """
 
     text: str | None = None
@@ -226,6 +230,11 @@ class Query:
     explain: bool = True
     expansion: QueryExpansion | None = None
     examples: Sequence[tuple[str, str]] = ()
+    fields: Sequence[ResultField] | None = None
+
+    def returns(self, field: ResultField) -> bool:
+        """Whether the answer has this field."""
+        return self.fields is None or field in self.fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,11 @@ class Hits:
         """No hit at all."""
         return cls(np.empty(0, np.int64), np.empty(0, np.float32))
 
+    def from_score(self, least: float) -> Hits:
+        """Those whose score is at least ``least``."""
+        end = int(np.searchsorted(-self.scores, -least, side="right"))
+        return Hits(self.rows[:end], self.scores[:end])
+
     @classmethod
     def best(cls, rows: Rows, scores: Floats, k: int) -> Hits:
         """The ``k`` best of the given pairs, in order. Copies; O(n + k log k).

@@ -16,6 +16,7 @@ from engine.values import (
     LEGS,
     MODES,
     QUERY_EXPANSION_METHODS,
+    RESULT_FIELDS,
     Acknowledgement,
     CollectionInfo,
     CollectionStats,
@@ -128,6 +129,7 @@ queries = st.builds(
     explain=st.booleans(),
     expansion=maybe | query_expansions,
     examples=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+    fields=maybe | st.lists(st.sampled_from(RESULT_FIELDS), max_size=3).map(tuple),
 )
 details = st.builds(
     ScoreDetail,

@@ -95,7 +95,8 @@ def test_fields_that_were_not_asked_for_are_empty_and_change_no_score(both: tupl
     trimmed = docs.query("river bank", fields=("metadata",), passages=0)
     assert [(hit.doc_id, hit.score) for hit in trimmed.hits] == [(hit.doc_id, hit.score) for hit in everything.hits]
     assert trimmed.hits[0] == Hit(trimmed.hits[0].doc_id, trimmed.hits[0].score, metadata=everything.hits[0].metadata)
-    assert everything.hits[0].title and everything.hits[0].score_detail != ScoreDetail()
+    assert everything.hits[0].title
+    assert everything.hits[0].score_detail != ScoreDetail()
     assert (trimmed.plan, trimmed.timings_ms) == ({}, {})
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -23,7 +24,8 @@ from engine.grouping import BLEND, Groups, best_rows, group
 from engine.planner import Plan
 from engine.reranking import Rerank
 from engine.rescoring import Candidates, EncodedQuery, Found, LexicalQuery, MultiQuery, rescore, weigh
-from engine.snapshot import LiveSegment, Snapshot
+from engine.selection import Selection, select
+from engine.snapshot import Snapshot
 from engine.storage.kv import Store, Transaction
 from engine.storage.records import DocumentRecord
 from engine.storage.store import read_documents, read_text, read_texts
@@ -94,6 +96,8 @@ class Search:
     """One query on one snapshot.
 
     Attributes:
+        selection: what the query's filter lets it find.
+        ways: leg → how its segments were searched → how many of them.
         reranked: what the reranker did, for the plan; empty before it ran.
     """
 
@@ -104,13 +108,15 @@ class Search:
         self.watch = watch
         self.queries = weigh(encoded, snapshot, tuple(dict.fromkeys((*plan.sources, *plan.legs))))
         self.legs = {leg: self.queries[leg] for leg in plan.legs}
-        self.allowed: list[np.ndarray | None] = []
+        self.selection = Selection((), 0)
+        self.ways: dict[str, Counter[str]] = {}
         self.reranked: dict[str, object] = {}
 
     def run(self, store: Store, rerank: Rerank) -> list[Hit]:
         """The hits, best first; ties by ``doc_id``."""
         with self.watch.stage("filter"):
-            self.allowed = self._allowed_rows()
+            condition = None if self.query.filter is None else Filter.parse(self.query.filter, self.query.params)
+            self.selection = select(self.snapshot, condition)
         ranking = self._ranking()
         if self.query.rerank is None:
             with self.watch.stage("fetch"), store.read() as transaction:
@@ -125,22 +131,12 @@ class Search:
         """What was done, as plain data for the response."""
         return {
             **self.plan.describe(),
+            "matching": self.selection.n_matching,
+            "search": {leg: dict(ways) for leg, ways in self.ways.items()},
             **self.reranked,
             "sequence": self.snapshot.sequence,
             "segments": len(self.snapshot.segments),
         }
-
-    def _allowed_rows(self) -> list[np.ndarray | None]:
-        """For each segment bool[n_rows] of rows that may be found, None for all."""
-        if self.query.filter is None:
-            return [live.live_rows for live in self.snapshot.segments]
-        condition = Filter.parse(self.query.filter, self.query.params)
-        return [self._matching_rows(condition, live) for live in self.snapshot.segments]
-
-    @staticmethod
-    def _matching_rows(condition: Filter, live: LiveSegment) -> np.ndarray:
-        rows = condition.evaluate(live.segment.columns)[live.segment.row_docs]
-        return rows if live.live_rows is None else rows & live.live_rows
 
     def _ranking(self) -> _Ranking:
         """The ranking at the first depth that yields enough documents, or at the depth that exhausts every leg."""
@@ -162,8 +158,9 @@ class Search:
             assert not isinstance(query, MultiQuery), "token vectors find nothing by themselves"
             hits = [
                 query.search(live.segment, depth, allow, exact=plan.exact)
-                for live, allow in zip(self.snapshot.segments, self.allowed, strict=True)
+                for live, allow in zip(self.snapshot.segments, self.selection.allowed, strict=True)
             ]
+            self.ways[leg] = Counter(h.how for h in hits if h.how)
             total = sum(map(len, hits))
             exhausted = exhausted and total < depth
             if total > depth:

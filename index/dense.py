@@ -183,12 +183,12 @@ class DenseIndex:
         depth = max(k, LEAST_DEPTH, math.ceil(k * oversample))
         few = allow is not None and allowed <= FEW_ALLOWED
         if self._coarse is None or exact or few or depth >= allowed:
-            return stored.scan(self.vectors, query, k, allow)
+            return stored.scan(self.vectors, query, k, allow).by("scan" if allow is None else "scan of matches")
         prefix = _prefixes(query[None, :], self._basis, self.coarse_dim)[0]
         rows = self._coarse.candidates(prefix, depth, ef=ef, allow=allow)
         if rows.size < k:
-            return stored.scan(self.vectors, query, k, allow)
-        return Hits.best(rows, stored.score_rows(self.vectors, query, rows), k)
+            return stored.scan(self.vectors, query, k, allow).by(f"scan after {self.kind} gave too few")
+        return Hits.best(rows, stored.score_rows(self.vectors, query, rows), k).by(f"{self.kind} prefixes")
 
     def score(self, query: Floats, rows: Rows) -> Floats:
         """The exact score of each of ``rows``, float32[m]: the same bits that ``search`` gives for them."""

@@ -16,10 +16,12 @@ class Hits:
     Attributes:
         rows: int64[k].
         scores: float32[k]; greater is better.
+        how: in a few words, how the segment was searched for them; "" for hits that are no search's.
     """
 
     rows: Rows
     scores: Floats
+    how: str = ""
 
     def __len__(self) -> int:
         """How many hits there are."""
@@ -33,7 +35,11 @@ class Hits:
     def from_score(self, least: float) -> Hits:
         """Those whose score is at least ``least``."""
         end = int(np.searchsorted(-self.scores, -least, side="right"))
-        return Hits(self.rows[:end], self.scores[:end])
+        return Hits(self.rows[:end], self.scores[:end], self.how)
+
+    def by(self, how: str) -> Hits:
+        """These hits, with how they were found."""
+        return Hits(self.rows, self.scores, how)
 
     @classmethod
     def best(cls, rows: Rows, scores: Floats, k: int) -> Hits:

@@ -195,17 +195,15 @@ class SparseIndex:
         k = min(k, self.n_rows)
         if k <= 0 or ordinals.size == 0:
             return Hits.none()
-        if allow is not None:
-            allowed = np.flatnonzero(allow)
-            if allowed.size <= FEW_ALLOWED:
-                return self._best(allowed, ordinals, weights, k, avg_len)
+        if allow is not None and np.count_nonzero(allow) <= FEW_ALLOWED:
+            return self._best(np.flatnonzero(allow), ordinals, weights, k, avg_len).by("scores of matches")
         mask = _NO_MASK if allow is None else freeze(allow)
         if approximate:
             strong, strong_weights = self._strongest(ordinals, weights)
             depth = min(self.n_rows, APPROXIMATE_DEPTH * k)
             found = self._walk(strong, strong_weights, depth, mask, avg_len)
-            return self._best(found.rows, ordinals, weights, k, avg_len)
-        return self._walk(ordinals, weights, k, mask, avg_len)
+            return self._best(found.rows, ordinals, weights, k, avg_len).by("strongest postings")
+        return self._walk(ordinals, weights, k, mask, avg_len).by("postings")
 
     def score(self, query: SparseQuery, rows: Rows, *, avg_len: float | None = None) -> Floats:
         """The exact score of each of ``rows``; 0 where nothing matches.

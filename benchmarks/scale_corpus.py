@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import report, scale_student, scale_texts
-from benchmarks.scale_texts import PASSAGE_TOKENS, Passages
+from benchmarks.scale_data import Passages
+from benchmarks.scale_texts import PASSAGE_TOKENS
 from embedder.embedder import DocumentInput, Embedder
 from embedder.values import SparseVector
 from index.analyzer import Analyzer

@@ -4,14 +4,50 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.scale_texts import Passages
 from index.sparse_rows import SparseRows
 
 VOCABULARY = 30_522  # learned terms
+
+
+@dataclass(frozen=True)
+class Passages:
+    """Passages as flat arrays.
+
+    Attributes:
+        text: uint8[bytes], UTF-8, one passage after another; text_ptr int64[n + 1].
+        tokens: uint16[m], the model's token ids without special ones; token_ptr int64[n + 1].
+    """
+
+    text: np.ndarray
+    text_ptr: np.ndarray
+    tokens: np.ndarray
+    token_ptr: np.ndarray
+
+    def save(self, folder: Path) -> None:
+        """Write ``passages_*.npy``."""
+        for name in ("text", "text_ptr", "tokens", "token_ptr"):
+            np.save(folder / f"passages_{name}.npy", getattr(self, name))
+
+    @classmethod
+    def load(cls, folder: Path) -> Passages:
+        """Map what ``save`` wrote."""
+        names = ("text", "text_ptr", "tokens", "token_ptr")
+        return cls(*(np.load(folder / f"passages_{name}.npy", mmap_mode="r") for name in names))
+
+    def __len__(self) -> int:
+        """How many passages there are."""
+        return len(self.text_ptr) - 1
+
+    def texts(self, start: int, end: int) -> list[str]:
+        """The passages start to end."""
+        ptr = self.text_ptr[start : end + 1].tolist()
+        held = self.text[ptr[0] : ptr[-1]].tobytes()
+        return [held[a - ptr[0] : b - ptr[0]].decode() for a, b in pairwise(ptr)]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.scale_texts import PASSAGE_TOKENS, Passages
+from benchmarks.scale_data import Passages
+from benchmarks.scale_texts import PASSAGE_TOKENS
 from embedder.embedder import DocumentInput, Embedder
 from embedder.sparse_heads import COMMON_IDF, NeighbourHead
 

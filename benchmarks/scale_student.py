@@ -21,14 +21,17 @@ import scipy.sparse
 from numba import njit
 from safetensors.numpy import load_file
 
+from benchmarks.scale_data import Passages
 from benchmarks.scale_states import Uses, recorded_uses
-from benchmarks.scale_texts import Passages
 from embedder.builtin import model_folder
 from embedder.sparse_heads import BM25_B, BM25_K1
 
 HELD_OUT = 0.05  # of the true passages: not fitted, but measured
-WARM_RIDGE = 1e-3
-ROUNDS = 24  # of conjugate gradients, stopped where the held-out cosine no longer rises
+COMMON = 1e-3  # a token that makes up this share of all weighs half of a rare one
+RIDGE = 1e-4  # of the regression through the word embeddings, relative to the mean variance
+TOKEN_RIDGE = 1.0  # of the correction, relative to a column's squared length
+ROUNDS = 20  # of conjugate gradients, stopped where the held-out cosine falls
+PATIENCE = 0.005
 CHUNK = 20_000
 MAX_TERMS = 256
 
@@ -95,29 +98,41 @@ def fit_dense(counts: scipy.sparse.csr_array, vectors: np.ndarray, seed: int) ->
     """The token table float32[vocabulary + 1, dim], and its mean cosine to the truth on held-out passages."""
     held = np.random.default_rng(seed).random(len(vectors)) < HELD_OUT
     fitted, targets = counts[~held], vectors[~held]
+    common = np.asarray(fitted.mean(axis=0)).ravel()
     words = np.vstack([_word_embeddings(), np.zeros((1, vectors.shape[1]), np.float32)])
-    words = np.hstack([words, np.eye(1, len(words), len(words) - 1, dtype=np.float32).T])
+    words *= (COMMON / (COMMON + common))[:, None]  # smooth inverse frequency (Arora et al. 2017)
+    words = np.hstack([words, np.eye(1, len(words), len(words) - 1, dtype=np.float32).T]).astype(np.float32)
     inputs = fitted @ words
-    gram = inputs.T @ inputs + WARM_RIDGE * len(inputs) * np.eye(inputs.shape[1], dtype=np.float32)
+    gram = inputs.T @ inputs
+    gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram), dtype=np.float32)
     table = (words @ np.linalg.solve(gram, inputs.T @ targets)).astype(np.float32)
     best = (_cosine(counts[held] @ table, vectors[held]), table)
     print(f"  through the word embeddings: held-out cosine {best[0]:.4f}", flush=True)
-    residual = fitted.T @ (targets - fitted @ table)
-    direction, change = residual.copy(), np.zeros_like(table)
+    scale = 1.0 / np.sqrt(np.asarray(fitted.multiply(fitted).sum(axis=0)).ravel() + 1e-6)
+    scaled = scipy.sparse.csr_array(fitted @ scipy.sparse.diags_array(scale.astype(np.float32)))
+    for change in _corrections(scaled, targets - fitted @ table):
+        tried = table + scale[:, None].astype(np.float32) * change
+        cosine = _cosine(counts[held] @ tried, vectors[held])
+        if cosine < best[0] - PATIENCE:
+            break
+        best = max(best, (cosine, tried), key=lambda pair: pair[0])
+    print(f"  with a correction a token: held-out cosine {best[0]:.4f}", flush=True)
+    return best[1], best[0]
+
+
+def _corrections(scaled: scipy.sparse.csr_array, targets: np.ndarray) -> Iterator[np.ndarray]:
+    """Conjugate gradients for the ridge regression of targets on columns of unit length; a system a column of targets."""
+    residual = scaled.T @ targets
+    direction, change = residual.copy(), np.zeros_like(residual)
     norms = (residual * residual).sum(axis=0)
-    for _ in range(ROUNDS):  # conjugate gradients, a column of the table a system
-        product = fitted.T @ (fitted @ direction)
+    for _ in range(ROUNDS):
+        product = scaled.T @ (scaled @ direction) + TOKEN_RIDGE * direction
         step = norms / np.maximum((direction * product).sum(axis=0), 1e-20)
         change = change + step * direction
         residual = residual - step * product
         renewed = (residual * residual).sum(axis=0)
         direction, norms = residual + (renewed / np.maximum(norms, 1e-20)) * direction, renewed
-        cosine = _cosine(counts[held] @ (table + change), vectors[held])
-        if cosine <= best[0]:
-            break
-        best = (cosine, table + change)
-    print(f"  with a correction a token: held-out cosine {best[0]:.4f}", flush=True)
-    return best[1], best[0]
+        yield change
 
 
 def _cosine(found: np.ndarray, truth: np.ndarray) -> float:

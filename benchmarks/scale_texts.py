@@ -10,13 +10,13 @@ import io
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import zstandard
 
+from benchmarks.scale_data import Passages
 from embedder.builtin import BACKBONE
 from embedder.source import find_model
 from embedder.splitter import split_tokens
@@ -40,42 +40,6 @@ QUERY_SHARES = {
     "wordnet/reverse": 0.1,
 }
 PROBE = 8  # tokens: a query counts as contained when its first so many stand in a passage
-
-
-@dataclass(frozen=True)
-class Passages:
-    """Passages as flat arrays.
-
-    Attributes:
-        text: uint8[bytes], UTF-8, one passage after another; text_ptr int64[n + 1].
-        tokens: uint16[m], the model's token ids without special ones; token_ptr int64[n + 1].
-    """
-
-    text: np.ndarray
-    text_ptr: np.ndarray
-    tokens: np.ndarray
-    token_ptr: np.ndarray
-
-    def save(self, folder: Path) -> None:
-        """Write ``passages_*.npy``."""
-        for name in ("text", "text_ptr", "tokens", "token_ptr"):
-            np.save(folder / f"passages_{name}.npy", getattr(self, name))
-
-    @classmethod
-    def load(cls, folder: Path) -> Passages:
-        """Map what ``save`` wrote."""
-        names = ("text", "text_ptr", "tokens", "token_ptr")
-        return cls(*(np.load(folder / f"passages_{name}.npy", mmap_mode="r") for name in names))
-
-    def __len__(self) -> int:
-        """How many passages there are."""
-        return len(self.text_ptr) - 1
-
-    def texts(self, start: int, end: int) -> list[str]:
-        """The passages start to end."""
-        ptr = self.text_ptr[start : end + 1].tolist()
-        held = self.text[ptr[0] : ptr[-1]].tobytes()
-        return [held[a - ptr[0] : b - ptr[0]].decode() for a, b in pairwise(ptr)]
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, str]]:

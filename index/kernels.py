@@ -8,14 +8,16 @@ is the same function uncompiled: the tests run both. The kernels of the inverted
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from index.arrays import Bits, Codes, Floats, Mask, Real, Rows, Terms
 
+Score: TypeAlias = Real | np.uint16
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -30,17 +32,17 @@ def fast_kernel(function: Function) -> Function:
 
 
 @kernel
-def worse(score: Real, row: int, other_score: Real, other_row: int) -> bool:
+def worse(score: Score, row: int, other_score: Score, other_row: int) -> bool:
     """Whether (score, row) ranks after the other: a lesser score, or the same score and a greater row."""
     return bool(score < other_score or (score == other_score and row > other_row))
 
 
 @kernel
-def offer(scores: Floats, rows: Rows, size: int, score: Real, row: int) -> int:
+def offer(scores: NDArray[Any], rows: Rows, size: int, score: Score, row: int) -> int:
     """Put (score, row) into the heap of the best; the worst is on top, at 0.
 
     Args:
-        scores: float32[k], heap storage, changed.
+        scores: float32[k] or uint16[k], heap storage, changed.
         rows: int64[k], heap storage, changed.
         size: how many places are filled.
         score: of the newcomer.

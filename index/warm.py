@@ -31,6 +31,7 @@ def warm_kernels() -> None:
     token = np.ones((1, 8), np.float32)
     MultiIndex(TokenRows.from_vectors([token], 8)).score(token, np.zeros(1, np.int64))
     vectors = np.eye(8, dtype=np.float16)[np.arange(SMALL) % 8]
-    dense = DenseIndex.build(vectors, kind="flat", coarse_dim=4, rotate=True)
-    dense.search(vectors[0].astype(np.float32), 1)
-    dense.search(vectors[0].astype(np.float32), 1, exact=True)
+    for kind in ("flat", "hnsw"):
+        dense = DenseIndex.build(vectors, kind=kind, coarse_dim=4, rotate=True)
+        dense.search(vectors[0].astype(np.float32), 1)
+        dense.search(vectors[0].astype(np.float32), 1, exact=True)

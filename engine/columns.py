@@ -124,8 +124,13 @@ class Columns:
         entries: dict[str, list[tuple[int, object]]] = {}
         for doc, values in enumerate(metadata):
             for field, value in values.items():
-                items = value if isinstance(value, list | tuple) else (value,)
-                entries.setdefault(field, []).extend((doc, item) for item in items)
+                known = entries.get(field)
+                if known is None:
+                    known = entries[field] = []
+                if isinstance(value, list | tuple):
+                    known.extend((doc, item) for item in value)
+                else:
+                    known.append((doc, value))
         return Columns(len(metadata), {field: Column.build(pairs) for field, pairs in entries.items()})
 
     def get(self, field: str) -> Column | None:

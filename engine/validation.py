@@ -139,8 +139,10 @@ def check_doc_id(doc_id: object) -> None:
 def _check_text(field: str, value: object, max_bytes: int) -> None:
     if not isinstance(value, str):
         raise InvalidArgument(field, f"must be a string, got {type(value).__name__}")
+    if value.isascii() and len(value) <= max_bytes:
+        return
     try:
-        size = len(value) if value.isascii() else len(value.encode())
+        size = len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidArgument(field, f"is not valid Unicode: {error.reason} at character {error.start}") from error
     if size > max_bytes:

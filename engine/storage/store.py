@@ -125,6 +125,12 @@ def find(transaction: Transaction, doc_id: str) -> int | None:
     return None if key is None else _number(key)
 
 
+def find_many(transaction: Transaction, doc_ids: Sequence[str]) -> list[int | None]:
+    """`find` for each id."""
+    keys = transaction.get_many(Table.IDS, list(map(str.encode, doc_ids)))
+    return [None if key is None else _number(key) for key in keys]
+
+
 def read_document(transaction: Transaction, doc_no: int) -> DocumentRecord:
     """The record of a version that is known to be there.
 

@@ -163,13 +163,28 @@ class Search:
             self.ways[leg] = Counter(h.how for h in hits if h.how)
             total = sum(map(len, hits))
             exhausted = exhausted and total < depth
-            if total > depth:
-                scores = np.concatenate([h.scores for h in hits])
-                cut = np.partition(scores, total - depth)[total - depth]
-                hits = [h.from_score(cut) for h in hits]
-            for by_leg, h in zip(found, hits, strict=True):
+            for by_leg, h in zip(found, self._best_overall(hits, depth) if total > depth else hits, strict=True):
                 by_leg[leg] = h
         return [Found.by(by_leg) for by_leg in found], exhausted
+
+    def _best_overall(self, hits: Sequence[Hits], depth: int) -> list[Hits]:
+        """The ``depth`` best of what was found in all segments, more than that; ties by version, however segments are cut."""
+        scores = np.concatenate([h.scores for h in hits])
+        cut = np.partition(scores, len(scores) - depth)[len(scores) - depth]
+        places = [np.searchsorted(-h.scores, -cut, side=side) for side in ("left", "right") for h in hits]
+        above, reached = np.array(places).reshape(2, -1)
+        room = depth - int(above.sum())
+        if room < int((reached - above).sum()):
+            tied = [h.rows[start:stop] for h, start, stop in zip(hits, above, reached, strict=True)]
+            versions = [
+                live.segment.doc_nos[live.segment.row_docs[rows]]
+                for live, rows in zip(self.snapshot.segments, tied, strict=True)
+            ]
+            # Rows are in the order of versions; those of one version lie in one segment.
+            of_segment = np.repeat(np.arange(len(hits)), reached - above)
+            first = np.argsort(np.concatenate(versions), kind="stable")[:room]
+            reached = above + np.bincount(of_segment[first], minlength=len(hits))
+        return [h.head(int(stop)) for h, stop in zip(hits, reached, strict=True)]
 
     def _rank(self, found: Sequence[Found]) -> _Ranking:
         legs = self.plan.legs

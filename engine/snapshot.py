@@ -20,12 +20,13 @@ class LiveSegment:
 
     ``live_rows``: bool[n_rows] of rows that may be found, None when all may; ``dead_rows`` the others. ``n_live`` rows are
     live; ``live_length`` is the sum of their BM25 lengths. ``frozen``: a background task is rebuilding the segment, so the
-    writer must not merge it away.
+    writer must not merge it away. ``dead_norm``: the sum of the norms of the dead rows' learned sparse vectors.
     """
 
     segment: Segment
     deleted: np.ndarray | None = None
     frozen: bool = False
+    dead_norm: float = 0.0
     live_rows: np.ndarray | None = field(init=False)
     dead_rows: np.ndarray | None = field(init=False)
     n_live: int = field(init=False)
@@ -48,12 +49,16 @@ class LiveSegment:
 
     def without(self, doc_nos: np.ndarray) -> LiveSegment:
         """This segment with ``doc_nos`` (uint64[m]) deleted too; itself when it holds none of them."""
-        found = self.segment.find(doc_nos)
-        if not len(found):
+        fresh = np.zeros(self.segment.n_docs, bool)
+        fresh[self.segment.find(doc_nos)] = True
+        if self.deleted is not None:
+            fresh &= ~self.deleted
+        if not fresh.any():
             return self
-        deleted = np.zeros(self.segment.n_docs, bool) if self.deleted is None else self.deleted.copy()
-        deleted[found] = True
-        return LiveSegment(self.segment, deleted, self.frozen)
+        norm = self.dead_norm
+        if self.segment.sparse is not None:
+            norm += self.segment.sparse.norm_sum(np.flatnonzero(fresh[self.segment.row_docs]))
+        return LiveSegment(self.segment, fresh if self.deleted is None else self.deleted | fresh, self.frozen, norm)
 
     def freeze(self, frozen: bool) -> LiveSegment:
         """This segment, marked as being rebuilt or not."""
@@ -65,7 +70,7 @@ class Snapshot:
     """The segments as of one commit, in the order in which they were made.
 
     ``n_passages``: live ones. ``avg_len``: their mean BM25 length, at least 1. ``mean_sparse_norm``: the mean Euclidean norm
-    of the passages' learned sparse vectors, 1 without any; deleted passages count until they are gone.
+    of their learned sparse vectors, 1 without any.
     """
 
     sequence: int
@@ -77,12 +82,11 @@ class Snapshot:
     def __post_init__(self) -> None:
         n_passages = sum(live.n_live for live in self.segments)
         length = sum(live.live_length for live in self.segments)
-        indexes = [live.segment.sparse for live in self.segments if live.segment.sparse is not None]
-        n_rows = sum(index.n_rows for index in indexes)
-        norm = sum(index.avg_len * index.n_rows for index in indexes) / n_rows if n_rows else 1.0
+        held = [(live.segment.sparse, live) for live in self.segments if live.segment.sparse is not None]
+        norm = sum(index.avg_len * index.n_rows - live.dead_norm for index, live in held)
         object.__setattr__(self, "n_passages", n_passages)
         object.__setattr__(self, "avg_len", max(1.0, length / max(1, n_passages)))
-        object.__setattr__(self, "mean_sparse_norm", norm)
+        object.__setattr__(self, "mean_sparse_norm", norm / n_passages if held and n_passages else 1.0)
 
     def doc_freq(self, leg: Leg, terms: np.ndarray) -> np.ndarray:
         """int64[m]: the live passages that hold each term (uint64[m]) of a lexical leg."""

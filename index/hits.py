@@ -32,10 +32,9 @@ class Hits:
         """No hit at all."""
         return cls(np.empty(0, np.int64), np.empty(0, np.float32))
 
-    def from_score(self, least: float) -> Hits:
-        """Those whose score is at least ``least``."""
-        end = int(np.searchsorted(-self.scores, -least, side="right"))
-        return Hits(self.rows[:end], self.scores[:end], self.how)
+    def head(self, n: int) -> Hits:
+        """The first ``n``."""
+        return Hits(self.rows[:n], self.scores[:n], self.how)
 
     def by(self, how: str) -> Hits:
         """These hits, with how they were found."""

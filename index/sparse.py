@@ -151,6 +151,15 @@ class SparseIndex:
         terms = self._statistics.vocabulary[self._forward.ordinals]
         return SparseRows(self._forward.indptr, terms, self._forward.values)
 
+    def norm_sum(self, rows: Rows) -> float:
+        """The sum of the Euclidean norms of ``rows``, int64[m], of learned weights."""
+        starts = self._forward.indptr[rows]
+        lengths = self._forward.indptr[rows + 1] - starts
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        picked = self._forward.values[np.repeat(starts - bounds[:-1], lengths) + np.arange(bounds[-1])]
+        sums = np.concatenate([np.zeros(1), np.cumsum(np.square(picked, dtype=np.float64))])
+        return float(np.sqrt(np.diff(sums[bounds]).clip(min=0.0)).sum())
+
     def doc_freq(self, terms: Terms, deleted: Mask | None = None) -> Rows:
         """How many rows hold each term.
 

@@ -81,7 +81,8 @@ class Search:
         self.query = query
         self.plan = plan
         self.watch = watch
-        self.queries = weigh(encoded, snapshot, tuple(dict.fromkeys((*plan.sources, *plan.legs))))
+        legs = tuple(dict.fromkeys((*plan.sources, *plan.legs)))
+        self.queries = weigh(encoded, snapshot, legs, recall_target=plan.recall_target, want=plan.want)
         self.legs = {leg: self.queries[leg] for leg in plan.legs}
         self.allowed: list[np.ndarray | None] = []
         self.reranked: dict[str, object] = {}

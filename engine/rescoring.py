@@ -57,15 +57,21 @@ class EncodedQuery:
 
 @dataclass(frozen=True, slots=True)
 class DenseQuery:
-    """A query in the dense leg: float32[dim], unit length. A cosine is fused as it is: its ``scale`` is 1."""
+    """A query in the dense leg: float32[dim], unit length. A cosine is fused as it is: its ``scale`` is 1.
+
+    Each segment is searched with its cheapest setting that reaches ``recall_target`` for the ``want`` best passages.
+    """
 
     vector: np.ndarray
+    recall_target: float
+    want: int
     scale: float = 1.0
 
     def search(self, segment: Segment, depth: int, allow: np.ndarray | None, *, exact: bool) -> Hits:
         """The best ``depth`` allowed rows of one segment, with exact scores; ``exact``: scan every vector."""
         assert segment.dense is not None
-        return segment.dense.search(self.vector, depth, allow=allow, exact=exact)
+        setting = segment.dense.promise(self.recall_target, self.want).setting
+        return segment.dense.search(self.vector, depth, allow=allow, exact=exact or setting is None, setting=setting)
 
     def score(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
         """float32[m]: the exact score of each row (int64[m])."""
@@ -125,13 +131,18 @@ FindingQuery = DenseQuery | LexicalQuery
 LegQueries = dict[Leg, FindingQuery | MultiQuery]
 
 
-def weigh(query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...]) -> LegQueries:
-    """The query in each of ``legs`` (all of them legs of the query), weighed against one snapshot."""
+def weigh(
+    query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...], *, recall_target: float, want: int
+) -> LegQueries:
+    """The query in each of ``legs`` (all of them legs of the query), weighed against one snapshot.
+
+    ``recall_target`` and ``want`` are those of the dense leg, see `DenseQuery`.
+    """
     weighed: LegQueries = {}
     for leg in legs:
         if leg == "dense":
             assert query.dense is not None
-            weighed[leg] = DenseQuery(query.dense)
+            weighed[leg] = DenseQuery(query.dense, recall_target, want)
         elif leg == "bm25":
             lexical, terms = _weighed_by_idf(snapshot, leg, SparseQuery(query.hashes, query.counts), query.terms)
             scale = bm25_scale(lexical.weights, snapshot.n_passages)

@@ -21,7 +21,7 @@ import numpy as np
 from engine.filters import Filter
 from engine.fusion import fuse, ranks
 from engine.grouping import BLEND, Groups, best_rows, group
-from engine.planner import Plan
+from engine.planner import Plan, dense_recall
 from engine.reranking import Rerank
 from engine.rescoring import Candidates, EncodedQuery, Found, LexicalQuery, MultiQuery, rescore, weigh
 from engine.selection import Selection, select
@@ -106,7 +106,8 @@ class Search:
         self.query = query
         self.plan = plan
         self.watch = watch
-        self.queries = weigh(encoded, snapshot, tuple(dict.fromkeys((*plan.sources, *plan.legs))))
+        legs = tuple(dict.fromkeys((*plan.sources, *plan.legs)))
+        self.queries = weigh(encoded, snapshot, legs, recall_target=plan.recall_target, want=plan.want)
         self.legs = {leg: self.queries[leg] for leg in plan.legs}
         self.selection = Selection((), 0)
         self.ways: dict[str, Counter[str]] = {}
@@ -131,6 +132,7 @@ class Search:
         """What was done, as plain data for the response."""
         return {
             **self.plan.describe(),
+            **({"dense": dense_recall(self.plan, self.snapshot)} if "dense" in self.plan.sources else {}),
             "matching": self.selection.n_matching,
             "search": {leg: dict(ways) for leg, ways in self.ways.items()},
             **self.reranked,

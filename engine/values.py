@@ -266,10 +266,23 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecallEstimate:
+    """The measured recall of a dense search: mean, and lower bound with 95 % confidence, over ``sample`` queries.
+
+    1, 1 and 0 where every vector is scanned.
+    """
+
+    recall: float
+    lower: float
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentStats:
     """One segment: passages in it, deleted ones among them, its dense index kind, bytes on disk (0: in memory).
 
-    ``multi_bytes`` are those of its token vectors, in memory or on disk.
+    ``multi_bytes`` are those of its token vectors, in memory or on disk. ``recall`` is that of its dense search for ten
+    passages at the default target; None where it was not measured.
     """
 
     name: str
@@ -278,6 +291,7 @@ class SegmentStats:
     dense_kind: str
     size_bytes: int
     multi_bytes: int = 0
+    recall: RecallEstimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

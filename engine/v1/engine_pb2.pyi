@@ -828,21 +828,33 @@ class CollectionInfo(_message.Message):
     generator: str
     def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ..., multi_dim: _Optional[int] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ..., generator: _Optional[str] = ...) -> None: ...
 
+class RecallEstimate(_message.Message):
+    __slots__ = ("recall", "lower", "sample")
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    LOWER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    recall: float
+    lower: float
+    sample: int
+    def __init__(self, recall: _Optional[float] = ..., lower: _Optional[float] = ..., sample: _Optional[int] = ...) -> None: ...
+
 class SegmentStats(_message.Message):
-    __slots__ = ("name", "passages", "deleted", "dense_kind", "size_bytes", "multi_bytes")
+    __slots__ = ("name", "passages", "deleted", "dense_kind", "size_bytes", "multi_bytes", "recall")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     DENSE_KIND_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MULTI_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
     name: str
     passages: int
     deleted: int
     dense_kind: str
     size_bytes: int
     multi_bytes: int
-    def __init__(self, name: _Optional[str] = ..., passages: _Optional[int] = ..., deleted: _Optional[int] = ..., dense_kind: _Optional[str] = ..., size_bytes: _Optional[int] = ..., multi_bytes: _Optional[int] = ...) -> None: ...
+    recall: RecallEstimate
+    def __init__(self, name: _Optional[str] = ..., passages: _Optional[int] = ..., deleted: _Optional[int] = ..., dense_kind: _Optional[str] = ..., size_bytes: _Optional[int] = ..., multi_bytes: _Optional[int] = ..., recall: _Optional[_Union[RecallEstimate, _Mapping]] = ...) -> None: ...
 
 class CollectionStats(_message.Message):
     __slots__ = ("info", "segments", "store_bytes", "tokens")

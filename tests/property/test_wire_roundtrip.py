@@ -31,6 +31,7 @@ from engine.values import (
     Query,
     QueryExpansion,
     QueryResult,
+    RecallEstimate,
     ScoreDetail,
     SegmentStats,
     TermContribution,
@@ -186,6 +187,7 @@ segments = st.builds(
     dense_kind=texts,
     size_bytes=counts,
     multi_bytes=counts,
+    recall=st.none() | st.builds(RecallEstimate, recall=doubles, lower=doubles, sample=counts),
 )
 quick = settings(max_examples=60, deadline=None)
 

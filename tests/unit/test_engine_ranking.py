@@ -111,9 +111,8 @@ def test_depth_grows_with_the_documents_asked_for():
     assert plan_of(Query(text="x", depth={"bm25": 7}), schema(), LEGS).depth == {"dense": 100, "bm25": 7}
 
 
-def test_a_recall_target_beyond_a_graph_s_reach_scans_everything():
-    assert not plan_of(Query(text="x", recall_target=0.98), schema(), LEGS).exact
-    assert plan_of(Query(text="x", recall_target=0.99), schema(), LEGS).depth["dense"] == 200
+def test_a_recall_target_of_one_scans_everything():
+    assert not plan_of(Query(text="x", recall_target=0.999), schema(), LEGS).exact
     assert plan_of(Query(text="x", recall_target=1.0), schema(), LEGS).exact
     assert plan_of(Query(text="x", exact=True), schema(), LEGS).recall_target == 1.0
 

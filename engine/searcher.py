@@ -173,20 +173,20 @@ class Search:
         """The ``depth`` best of what was found in all segments, more than that; ties by version, however segments are cut."""
         scores = np.concatenate([h.scores for h in hits])
         cut = np.partition(scores, len(scores) - depth)[len(scores) - depth]
-        places = [np.searchsorted(-h.scores, -cut, side=side) for side in ("left", "right") for h in hits]
-        above, reached = np.array(places).reshape(2, -1)
-        room = depth - int(above.sum())
-        if room < int((reached - above).sum()):
-            tied = [h.rows[start:stop] for h, start, stop in zip(hits, above, reached, strict=True)]
-            versions = [
-                live.segment.doc_nos[live.segment.row_docs[rows]]
-                for live, rows in zip(self.snapshot.segments, tied, strict=True)
-            ]
-            # Rows are in the order of versions; those of one version lie in one segment.
-            of_segment = np.repeat(np.arange(len(hits)), reached - above)
-            first = np.argsort(np.concatenate(versions), kind="stable")[:room]
-            reached = above + np.bincount(of_segment[first], minlength=len(hits))
-        return [h.head(int(stop)) for h, stop in zip(hits, reached, strict=True)]
+        of_segment = np.repeat(np.arange(len(hits)), [len(h) for h in hits])
+        kept = scores >= cut
+        excess = int(np.count_nonzero(kept)) - depth
+        if excess:
+            # Rows are in the order of versions, and those of one version lie in one segment.
+            tied = np.flatnonzero(scores == cut)
+            rows = np.concatenate([h.rows for h in hits])
+            versions = np.empty(len(tied), np.uint64)
+            for position, live in enumerate(self.snapshot.segments):
+                here = of_segment[tied] == position
+                versions[here] = live.segment.doc_nos[live.segment.row_docs[rows[tied[here]]]]
+            kept[tied[np.argsort(versions, kind="stable")[len(tied) - excess :]]] = False
+        counts = np.bincount(of_segment[kept], minlength=len(hits)).tolist()
+        return [h.head(n) for h, n in zip(hits, counts, strict=True)]
 
     def _rank(self, found: Sequence[Found]) -> _Ranking:
         legs = self.plan.legs

@@ -28,6 +28,7 @@ import numpy as np
 from index import sparse_kernels
 from index.arrays import (
     Bits,
+    Doubles,
     Floats,
     Mask,
     Ordinals,
@@ -42,6 +43,7 @@ from index.arrays import (
 from index.bm25 import Bm25
 from index.errors import CorruptIndexFile, InvalidIndexInput
 from index.hits import Hits
+from index.kernels import BLOCK
 from index.postings import Forward, Postings, Weighting, build_forward, build_postings
 from index.sparse_kernels import Query
 from index.sparse_rows import SparseQuery, SparseRows
@@ -52,6 +54,9 @@ FEW_ALLOWED = 1_000  # so few allowed rows are scored one by one: cheaper than w
 APPROXIMATE_COVER = 0.7  # the part of the query's greatest reachable score whose terms an approximate search walks
 APPROXIMATE_DEPTH = 4  # candidates that an approximate search scores exactly, as a multiple of k
 
+MOST_IN_PLACE = 65_536  # terms of a vocabulary for which a query's weights are laid out: 256 KiB
+
+_NO_WEIGHTS = np.empty(0, np.float32)
 _NO_MASK = freeze(np.empty(0, np.bool_))
 _ROOM = (
     threading.local()
@@ -180,8 +185,8 @@ class SparseIndex:
             return counts
         # A look into a deleted row costs as much as some ten postings.
         if 10 * gone.size * ordinals.size < int(counts.sum()):
-            asked = (ordinals, np.ones(ordinals.size), sparse_kernels.make_slots(ordinals))
-            counts[known] -= sparse_kernels.deleted_counts(self._forward, asked, gone)
+            slots = sparse_kernels.make_slots(ordinals)
+            counts[known] -= sparse_kernels.deleted_counts(self._forward, ordinals, slots, gone)
         else:
             counts[known] = sparse_kernels.live_counts(self._postings, ordinals, freeze(deleted), self.window)
         return counts
@@ -241,8 +246,15 @@ class SparseIndex:
         """
         known, _ = self._ordinals(query.terms)
         added = np.zeros(query.terms.size, np.float32)
+<<<<<<< HEAD
         resolved = self._resolve(query)
         added[known] = sparse_kernels.term_scores(self._forward, row, resolved, self._weighting(avg_len))
+=======
+        for place, ordinal in zip(np.flatnonzero(known), ordinals, strict=True):
+            one = np.array([ordinal], np.uint32)
+            weight = query.weights[place : place + 1].astype(np.float64)
+            added[place] = self._score(rows, self._query(one, weight), avg_len)[0]
+>>>>>>> index5
         return added
 
     def _ordinals(self, terms: Terms) -> tuple[Mask, Ordinals]:
@@ -257,7 +269,14 @@ class SparseIndex:
     def _resolve(self, query: SparseQuery) -> Query:
         """The query's known terms in the kernels' form."""
         known, ordinals = self._ordinals(query.terms)
-        return ordinals, query.weights[known].astype(np.float64), sparse_kernels.make_slots(ordinals)
+        return self._query(ordinals, query.weights[known].astype(np.float64))
+
+    def _query(self, ordinals: Ordinals, weights: Doubles) -> Query:
+        """Known terms in the kernels' form."""
+        n_terms = self._statistics.vocabulary.size
+        in_place = self.bm25 is None and n_terms <= MOST_IN_PLACE
+        by_ordinal = sparse_kernels.spread(ordinals, weights, n_terms) if in_place else _NO_WEIGHTS
+        return ordinals, weights, sparse_kernels.make_slots(ordinals), by_ordinal
 
     def _weighting(self, avg_len: float | None) -> Weighting:
         return _Setting(self.bm25, self.avg_len, self.window).weighting(avg_len)
@@ -291,11 +310,12 @@ class SparseIndex:
         )
 
     def _sums(self) -> Bits:
-        """This thread's scratch, uint16[n_rows]."""
+        """This thread's scratch, uint16[n_blocks, BLOCK], a sum a row."""
+        n_blocks = -(-self.n_rows // BLOCK)
         room: Bits | None = getattr(_ROOM, "sums", None)
-        if room is None or room.size < self.n_rows:
-            room = _ROOM.sums = np.empty(self.n_rows, np.uint16)
-        return room[: self.n_rows]
+        if room is None or len(room) < n_blocks:
+            room = _ROOM.sums = np.empty((n_blocks, BLOCK), np.uint16)
+        return room[:n_blocks]
 
 
 @dataclass(frozen=True, slots=True)

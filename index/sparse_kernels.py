@@ -17,11 +17,13 @@ from index.kernels import BLOCK, kernel, offer
 from index.postings import LEVELS, Forward, Postings, Weighting, factor_of
 
 MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16-bit sum up by one
-FIRST_COVER = 0.5  # the part of the query's reach that is walked before the first rows are scored
+# The part of the query's reach that is walked first; and how many rows, as a multiple of k, are then scored: on a million real
+# passages their k-th best score is 0.99 of the final one (benchmarks/sparse_search.py), for a twentieth of the postings.
+FIRST_COVER, SEEDS = 0.65, 4
 # What decides how far to walk, in nanoseconds: a posting, a block of a term in a window, scoring a row exactly.
-POSTING_COST, BLOCK_COST, ROW_COST = 0.7, 20.0, 400.0
+POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 1000.0
 TYPICAL_GAIN = 0.15  # of the reach still unwalked, what a row near the top gets on average
-SAMPLE = 16  # one block of rows in so many is counted to estimate how many rows reach a sum
+SAMPLE = 64  # one block of rows in so many is counted to estimate how many rows reach a sum
 
 Query: TypeAlias = tuple[
     Ordinals, Doubles, Ordinals
@@ -48,12 +50,25 @@ def make_slots(ordinals: Ordinals) -> Ordinals:
 
 
 @kernel
+def spread(ordinals: Ordinals, weights: Doubles, n_terms: int) -> Floats:
+    """A query's weights by ordinal, float32[n_terms]; they were float32, so that nothing is lost."""
+    by_ordinal = np.zeros(n_terms, np.float32)
+    for i in range(ordinals.size):
+        by_ordinal[ordinals[i]] = weights[i]
+    return by_ordinal
+
+
+@kernel
 def exact_score(forward: Forward, row: int, query: Query, weighting: Weighting) -> np.float32:
     """The score of one row, summed in float64 in ascending order of terms, rounded once to float32."""
-    ordinals, weights, slots = query
+    ordinals, weights, slots, by_ordinal = query
+    total = 0.0
+    if by_ordinal.size > 0:
+        for j in range(forward.indptr[row], forward.indptr[row + 1]):  # terms that the query lacks add an exact zero
+            total += np.float64(by_ordinal[forward.ordinals[j]]) * np.float64(forward.values[j])
+        return np.float32(total)
     last = slots.size - 1
     length = forward.lengths[row]
-    total = 0.0
     for j in range(forward.indptr[row], forward.indptr[row + 1]):
         ordinal = forward.ordinals[j]
         slot = np.int64(ordinal) & last
@@ -101,7 +116,7 @@ def plan_walk(postings: Postings, doc_freq: Rows, term_max: Floats, query: Query
 
     Sums are 16-bit counts of steps: the query's whole reach, with a step more a term for rounding up, just fits.
     """
-    ordinals, weights, _ = query
+    ordinals, weights = query[0], query[1]
     m = ordinals.size
     reach = np.empty(m, np.float64)
     for i in range(m):
@@ -138,25 +153,27 @@ def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums
         walk: its cursors are moved.
         terms: first and last.
         window: rows a window.
-        sums: uint16[n_rows], changed.
+        sums: uint16[n_blocks, BLOCK] by row, changed; those behind the last row stay zero.
     """
     steps, cursors = walk[3], walk[4]
-    for start in range(0, sums.size, window):
-        part = sums[start : start + window]
+    flat = sums.reshape(-1)
+    for start in range(0, flat.size, window):
+        part = flat[start : start + window]
         if terms[0] == 0:
             part[:] = np.uint16(0)
         for i in range(terms[0], terms[1]):
             at = cursors[i, 0]
             if at == cursors[i, 1] or words[at] != start // window:
                 continue
-            n_runs = words[at + 1]
+            n_runs = np.int64(words[at + 1])
             at += 2
             for _ in range(n_runs):
                 step = steps[i, words[at]]
-                first = at + 2
-                at = first + words[at + 1] + 1
-                for j in range(first, at):
-                    part[words[j]] += step
+                count = np.int64(words[at + 1]) + 1
+                run = words[at + 2 : at + 2 + count]  # a slice of known length: the inner loop has no other arithmetic
+                for j in range(count):
+                    part[run[j]] += step
+                at += 2 + count
             cursors[i, 0] = at
 
 
@@ -166,16 +183,16 @@ def choose_stop(walk: Walk, sums: Bits, done: int, wanted: float, n_windows: int
 
     Args:
         walk: of the query.
-        sums: uint16[n_rows] of the first ``done`` terms.
+        sums: uint16[n_blocks, BLOCK] of the first ``done`` terms.
         done: terms walked.
         wanted: the k-th exact score so far, in steps.
         n_windows: of the segment.
     """
     rest, df = walk[1], walk[2]
     counts = np.zeros(258, np.int64)  # of sampled rows by the upper byte of their sums
-    for start in range(0, sums.size, BLOCK * SAMPLE):
-        for i in range(start, min(start + BLOCK, sums.size)):
-            counts[sums[i] >> 8] += 1
+    for block in range(0, sums.shape[0], SAMPLE):
+        for lane in range(BLOCK):
+            counts[sums[block, lane] >> 8] += 1
     for i in range(255, -1, -1):
         counts[i] += counts[i + 1]
     m = df.size
@@ -194,12 +211,12 @@ def choose_stop(walk: Walk, sums: Bits, done: int, wanted: float, n_windows: int
 
 
 @kernel
-def greatest_of_block(sums: Bits, start: int, end: int) -> np.uint16:
-    """The greatest of sums[start:end]; without branches, so that it becomes SIMD code."""
-    most = np.uint16(0)
-    for i in range(start, end):
-        most = max(most, sums[i])
-    return most
+def any_sum_reaches(sums: Bits, block: int, cut: np.uint16) -> bool:
+    """Whether any of the 64 sums of a block is at least ``cut``; without branches, so that it becomes SIMD code."""
+    reached = np.uint8(0)
+    for lane in range(BLOCK):
+        reached |= np.uint8(sums[block, lane] >= cut)
+    return reached > 0
 
 
 @kernel
@@ -207,16 +224,16 @@ def greatest_sums(sums: Bits, allow: Mask, count: int) -> Rows:
     """The ``count`` allowed rows with the greatest sums above 0, in no order; of equal sums the earlier rows."""
     best, rows = np.empty(count, np.uint16), np.empty(count, np.int64)
     size = 0
-    cut = np.uint16(0)
-    for start in range(0, sums.size, BLOCK):
-        end = min(start + BLOCK, sums.size)
-        if greatest_of_block(sums, start, end) <= cut:
+    cut = np.uint16(1)
+    for block in range(sums.shape[0]):
+        if not any_sum_reaches(sums, block, cut):
             continue
-        for i in range(start, end):
-            if sums[i] > cut and (allow.size == 0 or allow[i]):
-                size = offer(best, rows, size, sums[i], i)
+        for lane in range(BLOCK):
+            row = block * BLOCK + lane
+            if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
+                size = offer(best, rows, size, sums[block, lane], row)
                 if size == count:
-                    cut = best[0]
+                    cut = np.uint16(min(65_534, best[0]) + 1)
     return rows[:size]
 
 
@@ -251,22 +268,22 @@ def score_reaching(
         query: of the search.
         weighting: of the query.
         allow: bool[n_rows], or empty for all rows.
-        sums: uint16[n_rows]; 0 for rows that are not to be scored.
+        sums: uint16[n_blocks, BLOCK] by row; 0 for rows that are not to be scored.
         heap: the best so far.
         scale: how much score a step is worth at most, and how many steps the terms that were not walked can add.
     """
     scores, rows, size = heap
     k = scores.size
     cut = least_sum(scores[0], scale) if size == k else np.uint16(1)
-    for start in range(0, sums.size, BLOCK):
-        end = min(start + BLOCK, sums.size)
-        if greatest_of_block(sums, start, end) < cut:
+    for block in range(sums.shape[0]):
+        if not any_sum_reaches(sums, block, cut):
             continue
-        for i in range(start, end):
-            if sums[i] >= cut and (allow.size == 0 or allow[i]):
-                score = exact_score(forward, i, query, weighting)
+        for lane in range(BLOCK):
+            row = block * BLOCK + lane
+            if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
+                score = exact_score(forward, row, query, weighting)
                 if score > 0.0:
-                    size = offer(scores, rows, size, score, i)
+                    size = offer(scores, rows, size, score, row)
                 if size == k:
                     cut = max(cut, least_sum(scores[0], scale))
     return size
@@ -276,6 +293,13 @@ def score_reaching(
 def least_sum(score: np.float32, scale: tuple[float, float]) -> np.uint16:
     """The least sum, at least 1, of a row that may reach ``score``; a step less, for the rounding of this division."""
     return np.uint16(max(1.0, min(65_535.0, np.floor(score / scale[0] - scale[1]) - 1.0)))
+
+
+@kernel
+def forget(sums: Bits, rows: Rows) -> None:
+    """Set the sums of ``rows`` to zero."""
+    for row in rows:
+        sums[row // BLOCK, row % BLOCK] = np.uint16(0)
 
 
 @kernel
@@ -303,7 +327,7 @@ def search(
         allow: bool[n_rows], or empty for all rows.
         k: at least 1, at most n_rows.
         window: rows a window.
-        room: uint16[n_rows], scratch; changed.
+        room: uint16[n_blocks, BLOCK], scratch for all rows; changed.
 
     Returns:
         scores float32[<= k], rows int64[<= k].
@@ -314,7 +338,7 @@ def search(
     m = rest.size - 1
     stop = covering(rest, FIRST_COVER)
     add_terms(postings.words, walk, (0, stop), window, room)
-    seeds, size = score_greatest(forward, query, weighting, allow, room, (scores, rows, 0), k)
+    seeds, size = score_greatest(forward, query, weighting, allow, room, (scores, rows, 0), SEEDS * k)
     done = stop
     if size < k:
         stop = m
@@ -322,10 +346,7 @@ def search(
         n_windows = (room.size + window - 1) // window
         stop = choose_stop(walk, room, done, scores[0] / scale, n_windows)
     add_terms(postings.words, walk, (done, stop), window, room)
-    room[seeds] = np.uint16(0)  # scored already
-    if stop > done:  # the greatest sums again: the k-th score is then near the final one, before all rows are looked at
-        more, size = score_greatest(forward, query, weighting, allow, room, (scores, rows, size), k)
-        room[more] = np.uint16(0)
+    forget(room, seeds)  # scored already
     size = score_reaching(forward, query, weighting, allow, room, (scores, rows, size), (scale, rest[stop]))
     return scores[:size], rows[:size]
 
@@ -369,9 +390,8 @@ def live_counts(postings: Postings, ordinals: Ordinals, deleted: Mask, window: i
 
 
 @kernel
-def deleted_counts(forward: Forward, query: Query, rows: Rows) -> Rows:
-    """How many of ``rows`` hold each term of a query, by looking into each row: int64[m]."""
-    ordinals, _, slots = query
+def deleted_counts(forward: Forward, ordinals: Ordinals, slots: Ordinals, rows: Rows) -> Rows:
+    """How many of ``rows`` hold each term, by looking into each row: int64[m]; ``slots`` are the terms' hash table."""
     held = np.zeros(ordinals.size, np.int64)
     last = slots.size - 1
     for row in rows:

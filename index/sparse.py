@@ -246,15 +246,8 @@ class SparseIndex:
         """
         known, _ = self._ordinals(query.terms)
         added = np.zeros(query.terms.size, np.float32)
-<<<<<<< HEAD
         resolved = self._resolve(query)
         added[known] = sparse_kernels.term_scores(self._forward, row, resolved, self._weighting(avg_len))
-=======
-        for place, ordinal in zip(np.flatnonzero(known), ordinals, strict=True):
-            one = np.array([ordinal], np.uint32)
-            weight = query.weights[place : place + 1].astype(np.float64)
-            added[place] = self._score(rows, self._query(one, weight), avg_len)[0]
->>>>>>> index5
         return added
 
     def _ordinals(self, terms: Terms) -> tuple[Mask, Ordinals]:

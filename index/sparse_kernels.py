@@ -25,9 +25,8 @@ POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 1000.0
 TYPICAL_GAIN = 0.15  # of the reach still unwalked, what a row near the top gets on average
 SAMPLE = 64  # one block of rows in so many is counted to estimate how many rows reach a sum
 
-Query: TypeAlias = tuple[
-    Ordinals, Doubles, Ordinals
-]  # ordinals uint32[m] ascending, weights float64[m] above zero, slots
+# Ordinals uint32[m] ascending, weights float64[m] above zero, slots, and the weights by ordinal (empty: not kept).
+Query: TypeAlias = tuple[Ordinals, Doubles, Ordinals, Floats]
 Heap: TypeAlias = tuple[Floats, Rows, int]  # scores, rows, how many places are filled
 # Terms by yield: ordinals' places int64[m]; rest float64[m + 1], what the terms from i on can add, in steps; doc_freq int64[m];
 # steps uint16[m, LEVELS + 1] by level; cursors int64[m, 2] into the words; how much score a step is worth.
@@ -50,6 +49,16 @@ def make_slots(ordinals: Ordinals) -> Ordinals:
 
 
 @kernel
+def place_of(ordinal: int, ordinals: Ordinals, slots: Ordinals) -> int:
+    """The place plus one of a term in the query's, 0 when it is not there."""
+    last = slots.size - 1
+    slot = np.int64(ordinal) & last
+    while slots[slot] > 0 and ordinals[slots[slot] - 1] != ordinal:
+        slot = (slot + 1) & last
+    return slots[slot]
+
+
+@kernel
 def spread(ordinals: Ordinals, weights: Doubles, n_terms: int) -> Floats:
     """A query's weights by ordinal, float32[n_terms]; they were float32, so that nothing is lost."""
     by_ordinal = np.zeros(n_terms, np.float32)
@@ -67,18 +76,11 @@ def exact_score(forward: Forward, row: int, query: Query, weighting: Weighting) 
         for j in range(forward.indptr[row], forward.indptr[row + 1]):  # terms that the query lacks add an exact zero
             total += np.float64(by_ordinal[forward.ordinals[j]]) * np.float64(forward.values[j])
         return np.float32(total)
-    last = slots.size - 1
     length = forward.lengths[row]
     for j in range(forward.indptr[row], forward.indptr[row + 1]):
-        ordinal = forward.ordinals[j]
-        slot = np.int64(ordinal) & last
-        place = slots[slot]
-        while place > 0:
-            if ordinals[place - 1] == ordinal:
-                total += weights[place - 1] * factor_of(forward.values[j], length, weighting)
-                break
-            slot = (slot + 1) & last
-            place = slots[slot]
+        place = place_of(forward.ordinals[j], ordinals, slots)
+        if place > 0:
+            total += weights[place - 1] * factor_of(forward.values[j], length, weighting)
     return np.float32(total)
 
 
@@ -94,19 +96,14 @@ def score_rows(forward: Forward, rows: Rows, query: Query, weighting: Weighting)
 @kernel
 def term_scores(forward: Forward, row: int, query: Query, weighting: Weighting) -> Floats:
     """What each term adds to ``exact_score``: float32[m], 0 for a term that the row lacks."""
-    ordinals, weights, slots = query
+    ordinals, weights, slots, _ = query
     scores = np.zeros(ordinals.size, np.float32)
-    last = slots.size - 1
     for j in range(forward.indptr[row], forward.indptr[row + 1]):
-        slot = np.int64(forward.ordinals[j]) & last
-        place = slots[slot]
-        while place > 0:
-            if ordinals[place - 1] == forward.ordinals[j]:
-                part = weights[place - 1] * factor_of(forward.values[j], forward.lengths[row], weighting)
-                scores[place - 1] = np.float32(part)
-                break
-            slot = (slot + 1) & last
-            place = slots[slot]
+        place = place_of(forward.ordinals[j], ordinals, slots)
+        if place > 0:
+            scores[place - 1] = np.float32(
+                weights[place - 1] * factor_of(forward.values[j], forward.lengths[row], weighting)
+            )
     return scores
 
 
@@ -216,7 +213,7 @@ def any_sum_reaches(sums: Bits, block: int, cut: np.uint16) -> bool:
     reached = np.uint8(0)
     for lane in range(BLOCK):
         reached |= np.uint8(sums[block, lane] >= cut)
-    return reached > 0
+    return bool(reached > 0)
 
 
 @kernel

@@ -51,10 +51,9 @@ def make_slots(ordinals: Ordinals) -> Ordinals:
 @kernel
 def place_of(ordinal: int, ordinals: Ordinals, slots: Ordinals) -> int:
     """The place plus one of a term in the query's, 0 when it is not there."""
-    last = slots.size - 1
-    slot = np.int64(ordinal) & last
+    slot = np.int64(ordinal) & (slots.size - 1)
     while slots[slot] > 0 and ordinals[slots[slot] - 1] != ordinal:
-        slot = (slot + 1) & last
+        slot = (slot + 1) & (slots.size - 1)
     return slots[slot]
 
 
@@ -76,11 +75,10 @@ def exact_score(forward: Forward, row: int, query: Query, weighting: Weighting) 
         for j in range(forward.indptr[row], forward.indptr[row + 1]):  # terms that the query lacks add an exact zero
             total += np.float64(by_ordinal[forward.ordinals[j]]) * np.float64(forward.values[j])
         return np.float32(total)
-    length = forward.lengths[row]
     for j in range(forward.indptr[row], forward.indptr[row + 1]):
         place = place_of(forward.ordinals[j], ordinals, slots)
         if place > 0:
-            total += weights[place - 1] * factor_of(forward.values[j], length, weighting)
+            total += weights[place - 1] * factor_of(forward.values[j], forward.lengths[row], weighting)
     return np.float32(total)
 
 

@@ -27,6 +27,7 @@ from engine.values import (
     Query,
     QueryExpansion,
     QueryResult,
+    ResultField,
     Scalar,
 )
 
@@ -116,6 +117,7 @@ class CollectionApi(Protocol):
         explain: bool = True,
         expansion: QueryExpansion | None = None,
         examples: Sequence[tuple[str, str]] = (),
+        fields: Sequence[ResultField] | None = None,
     ) -> QueryResult:
         """Answers one question; the arguments are the fields of ``engine.values.Query``.
 
@@ -147,6 +149,7 @@ class CollectionApi(Protocol):
                 explain=explain,
                 expansion=expansion,
                 examples=examples,
+                fields=fields,
             )
         )
 

@@ -22,7 +22,7 @@ import regex
 from embedder.values import DocumentInput, PassageVectors
 from engine.encoding import QueryEncoder
 from engine.fusion import SPARSE_WEIGHT
-from engine.rescoring import EncodedQuery, LexicalQuery, weigh
+from engine.rescoring import EncodedQuery, weigh_lexical
 from engine.segment import BM25
 from engine.snapshot import Snapshot
 from engine.storage.kv import Store, Transaction
@@ -212,8 +212,7 @@ def _lexical_scores(
     for i, (query, parts) in enumerate(zip(queries, own, strict=True)):
         if leg not in query.legs:
             continue
-        lexical = weigh(query, snapshot, (leg,))[leg]
-        assert isinstance(lexical, LexicalQuery)
+        lexical = weigh_lexical(query, snapshot, leg)
         for position, live in enumerate(snapshot.segments):
             here = np.flatnonzero(others[:, 0] == position)
             scores[i, here] = lexical.score(live.segment, others[here, 1]) / lexical.scale

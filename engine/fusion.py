@@ -88,11 +88,14 @@ def sparse_scale(weights: np.ndarray, mean_norm: float) -> float:
 
 
 def ranks(scores: np.ndarray, legs: Sequence[Leg]) -> np.ndarray:
-    """int64[m, n_legs]: each candidate's rank in each leg, from 1, by score descending then candidate order; 0 for none."""
+    """int64[m, n_legs]: each candidate's rank in each leg, one more than candidates have a greater score; 0 for none.
+
+    Equal scores share a rank: any order among them would depend on how segments are cut.
+    """
     result = np.zeros(scores.shape, np.int64)
     for column, leg in enumerate(legs):
-        order = np.argsort(-scores[:, column], kind="stable")
-        result[order, column] = np.arange(1, len(order) + 1)
+        falling = -scores[:, column]
+        result[:, column] = np.searchsorted(np.sort(falling), falling) + 1
         if leg not in ("dense", "multi"):
             result[scores[:, column] <= 0, column] = 0
     return result

@@ -25,6 +25,7 @@ from engine.errors import CorruptData, FingerprintMismatch
 from engine.fusion import DEFAULT_LEXICAL_WEIGHT, SPARSE_WEIGHT, default_weights
 from engine.ingest import Ingestor
 from engine.preparation import Preparer
+from engine.recent import RecentQueries
 from engine.recovery import open_segments
 from engine.schema import CollectionSchema
 from engine.sealing import SEAL_ROWS, Sealer
@@ -59,7 +60,7 @@ class Generation:
         seal_rows: head size at which it is sealed.
 
     Attributes:
-        schema, store, writer, ingestor, encoder: what the collection's operations work with.
+        schema, store, writer, ingestor, encoder, recent: what the collection's operations work with.
 
     Raises:
         CorruptData: the store itself is damaged. Damaged segments are rebuilt.
@@ -89,9 +90,15 @@ class Generation:
         if schema.model:
             embed = self.encoder.expand_documents if schema.expansion else self.encoder.embed_documents
         self.ingestor = Ingestor(schema, Preparer(schema, self.store, analyzer, embed), self.writer)
+        self.recent = RecentQueries(schema.dim)
         self._calibrating = threading.Lock()
         self._sealer = Sealer(
-            self.segments_folder, schema, self.writer, seal_rows, on_idle=self._calibrate_when_doubled
+            self.segments_folder,
+            schema,
+            self.writer,
+            self.recent,
+            seal_rows,
+            on_idle=self._calibrate_when_doubled,
         )
 
     @staticmethod

@@ -15,7 +15,16 @@ import numpy as np
 
 from engine.errors import DimensionMismatch, InvalidArgument, InvalidDocument, InvalidQuery, LegMissing
 from engine.schema import CollectionSchema, check_weights
-from engine.values import FUSIONS, MODES, QUERY_EXPANSION_METHODS, Document, Query, QueryExpansion, Scalar
+from engine.values import (
+    FUSIONS,
+    MODES,
+    QUERY_EXPANSION_METHODS,
+    RESULT_FIELDS,
+    Document,
+    Query,
+    QueryExpansion,
+    Scalar,
+)
 
 MAX_ID_BYTES = 511  # LMDB's longest key
 MAX_TITLE_BYTES = 1 << 16
@@ -131,8 +140,10 @@ def check_doc_id(doc_id: object) -> None:
 def _check_text(field: str, value: object, max_bytes: int) -> None:
     if not isinstance(value, str):
         raise InvalidArgument(field, f"must be a string, got {type(value).__name__}")
+    if value.isascii() and len(value) <= max_bytes:
+        return
     try:
-        size = len(value) if value.isascii() else len(value.encode())
+        size = len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidArgument(field, f"is not valid Unicode: {error.reason} at character {error.start}") from error
     if size > max_bytes:
@@ -258,6 +269,7 @@ def check_query(query: Query, schema: CollectionSchema) -> None:
         _check_window(query)
         _check_options(query, schema)
         _check_task(query, schema)
+        _check_fields(query)
         _check_examples(query)
         _check_expansion(query, schema)
         for name, value in query.params.items():
@@ -342,6 +354,12 @@ def _check_task(query: Query, schema: CollectionSchema) -> None:
     check_task(query.task)
     if schema.model is None or query.mode == "bm25":
         raise InvalidQuery("task", "is for the model that embeds the query, and here none does")
+
+
+def _check_fields(query: Query) -> None:
+    for field in query.fields or ():
+        if field not in RESULT_FIELDS:
+            raise InvalidQuery("fields", f"{field!r} is unknown; choose from {', '.join(RESULT_FIELDS)}")
 
 
 def _check_examples(query: Query) -> None:

@@ -16,6 +16,7 @@ Metadata = Mapping[str, "Scalar | Sequence[Scalar]"]
 Mode = Literal["hybrid", "dense", "sparse", "bm25", "multi"]
 FusionMethod = Literal["convex", "rrf", "dbsf"]
 Leg = Literal["dense", "sparse", "bm25", "multi"]
+ResultField = Literal["title", "metadata", "score_detail", "plan", "timings_ms"]
 
 ExpansionMethod = Literal["questions", "rewrites"]
 ExpansionUse = Literal["fuse", "vectors"]
@@ -24,6 +25,7 @@ QueryExpansionMethod = Literal["hyde", "thoughts", "rewrites"]
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "sparse", "bm25", "multi")
 FUSIONS: tuple[FusionMethod, ...] = ("convex", "rrf", "dbsf")
 LEGS: tuple[Leg, ...] = ("dense", "sparse", "bm25", "multi")
+RESULT_FIELDS: tuple[ResultField, ...] = ("title", "metadata", "score_detail", "plan", "timings_ms")
 EXPANSION_METHODS: tuple[ExpansionMethod, ...] = ("questions", "rewrites")
 EXPANSION_USES: tuple[ExpansionUse, ...] = ("fuse", "vectors")
 QUERY_EXPANSION_METHODS: tuple[QueryExpansionMethod, ...] = ("hyde", "thoughts", "rewrites")
@@ -206,6 +208,8 @@ class Query:
         explain: return matched terms and contributions in ``score_detail``.
         expansion: what the engine's generator writes about the query first; None: nothing.
         examples: (query, passage that answers it) pairs that are shown to a model whose recipe takes examples.
+        fields: what to return beside ``doc_id``, ``score`` and the passages, of `RESULT_FIELDS`; the rest stays empty and is
+            neither made nor sent. None: everything.
     """
 
     text: str | None = None
@@ -229,6 +233,11 @@ class Query:
     explain: bool = True
     expansion: QueryExpansion | None = None
     examples: Sequence[tuple[str, str]] = ()
+    fields: Sequence[ResultField] | None = None
+
+    def returns(self, field: ResultField) -> bool:
+        """Whether the answer has this field."""
+        return self.fields is None or field in self.fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,10 +274,23 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecallEstimate:
+    """The measured recall of a dense search: mean, and lower bound with 95 % confidence, over ``sample`` queries.
+
+    1, 1 and 0 where every vector is scanned.
+    """
+
+    recall: float
+    lower: float
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentStats:
     """One segment: passages in it, deleted ones among them, its dense index kind, bytes on disk (0: in memory).
 
-    ``multi_bytes`` are those of its token vectors, in memory or on disk.
+    ``multi_bytes`` are those of its token vectors, in memory or on disk. ``recall`` is that of its dense search for ten
+    passages at the default target; None where it was not measured.
     """
 
     name: str
@@ -277,6 +299,7 @@ class SegmentStats:
     dense_kind: str
     size_bytes: int
     multi_bytes: int = 0
+    recall: RecallEstimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,19 @@
 """How is one sparse leg of one immutable segment stored and searched?
 
 The same inverted index serves BM25 (terms are hashes, values are counts) and learned sparse vectors (terms are vocabulary
-ids, values are weights). It has two halves: postings in windows, with 8-bit impacts rounded up, find candidates; a
+ids, values are weights). It has two halves: postings, with impacts rounded up to a few levels, find candidates; a
 forward index scores them exactly. A search is exact (see ``index/sparse_kernels.py``) unless asked not to be.
 
-The folder that ``save`` writes, format version 1 (``n`` rows, ``V`` terms, ``B`` blocks, ``nnz`` stored values):
+The folder that ``save`` writes, format version 2 (``n`` rows, ``V`` terms, ``nnz`` stored values):
 
     sparse.json          version, window, BM25 constants (null for learned vectors) and the mean length or norm
     vocabulary.npy       uint64[V], ascending; a term's place is its ordinal
     doc_freq.npy         int64[V], rows that hold the term
     term_max.npy         float32[V], the term's greatest impact
     forward_*.npy        indptr int64[n + 1], ordinals uint32[nnz], values float32[nnz], lengths float32[n]
-    postings_*.npy       window_ptr int64[W + 1], block_terms uint32[B], block_ptr int64[B + 1], block_max float32[B],
-                         locals uint16[nnz], impacts uint8[nnz]
+    postings_*.npy       term_ptr int64[V + 1], words uint16[]; see ``index.postings.Postings``
+
+Version 1 had postings by window, with 8-bit impacts; the store rebuilds such a segment.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 
 from index import sparse_kernels
 from index.arrays import (
+    Bits,
     Doubles,
     Floats,
     Mask,
@@ -41,16 +43,24 @@ from index.arrays import (
 from index.bm25 import Bm25
 from index.errors import CorruptIndexFile, InvalidIndexInput
 from index.hits import Hits
+from index.kernels import BLOCK
 from index.postings import Forward, Postings, Weighting, build_forward, build_postings
+from index.sparse_kernels import Query
 from index.sparse_rows import SparseQuery, SparseRows
 
-FORMAT_VERSION = 1
-WINDOW = 65_536  # what a uint16 local row can name; 256 KiB of float32 sums stay in the second-level cache
+FORMAT_VERSION = 2
+WINDOW = 65_536  # what a 16-bit local row can name; its 128 KiB of sums stay in the second-level cache
 FEW_ALLOWED = 1_000  # so few allowed rows are scored one by one: cheaper than walking postings of all rows
-APPROXIMATE_MASS = 0.9  # the part of the query's greatest reachable score whose terms an approximate search walks
+APPROXIMATE_COVER = 0.7  # the part of the query's greatest reachable score whose terms an approximate search walks
 APPROXIMATE_DEPTH = 4  # candidates that an approximate search scores exactly, as a multiple of k
 
+MOST_IN_PLACE = 65_536  # terms of a vocabulary for which a query's weights are laid out: 256 KiB
+
+_NO_WEIGHTS = np.empty(0, np.float32)
 _NO_MASK = freeze(np.empty(0, np.bool_))
+_ROOM = (
+    threading.local()
+)  # sums: this thread's uint16 scratch for the rows of a segment, as large as any that it searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,6 @@ class SparseIndex:
         self._forward = forward
         self._postings = postings
         self._statistics = statistics
-        self._room = threading.local()
         self.n_rows = int(forward.indptr.size) - 1
         self.lengths = forward.lengths
         self.bm25 = setting.bm25
@@ -147,6 +156,15 @@ class SparseIndex:
         terms = self._statistics.vocabulary[self._forward.ordinals]
         return SparseRows(self._forward.indptr, terms, self._forward.values)
 
+    def norm_sum(self, rows: Rows) -> float:
+        """The sum of the Euclidean norms of ``rows``, int64[m], of learned weights."""
+        starts = self._forward.indptr[rows]
+        lengths = self._forward.indptr[rows + 1] - starts
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        picked = self._forward.values[np.repeat(starts - bounds[:-1], lengths) + np.arange(bounds[-1])]
+        sums = np.concatenate([np.zeros(1), np.cumsum(np.square(picked, dtype=np.float64))])
+        return float(np.sqrt(np.diff(sums[bounds]).clip(min=0.0)).sum())
+
     def doc_freq(self, terms: Terms, deleted: Mask | None = None) -> Rows:
         """How many rows hold each term.
 
@@ -167,7 +185,8 @@ class SparseIndex:
             return counts
         # A look into a deleted row costs as much as some ten postings.
         if 10 * gone.size * ordinals.size < int(counts.sum()):
-            counts[known] -= sparse_kernels.deleted_counts(self._forward, ordinals, gone)
+            slots = sparse_kernels.make_slots(ordinals)
+            counts[known] -= sparse_kernels.deleted_counts(self._forward, ordinals, slots, gone)
         else:
             counts[known] = sparse_kernels.live_counts(self._postings, ordinals, freeze(deleted), self.window)
         return counts
@@ -191,21 +210,20 @@ class SparseIndex:
             approximate: walk only the terms that make up most of what the query can reach. The scores of what is found
                 stay exact; of the exact ten best, at least 0.95 are found on average.
         """
-        ordinals, weights = self._resolve(query)
+        resolved = self._resolve(query)
         k = min(k, self.n_rows)
-        if k <= 0 or ordinals.size == 0:
+        if k <= 0 or resolved[0].size == 0:
             return Hits.none()
-        if allow is not None:
-            allowed = np.flatnonzero(allow)
-            if allowed.size <= FEW_ALLOWED:
-                return self._best(allowed, ordinals, weights, k, avg_len)
+        if allow is not None and np.count_nonzero(allow) <= FEW_ALLOWED:
+            return self._best(np.flatnonzero(allow), resolved, k, avg_len).by("scores of matches")
+        if resolved[0].size > sparse_kernels.MOST_TERMS:
+            rows = np.arange(self.n_rows) if allow is None else np.flatnonzero(allow)
+            return self._best(rows, resolved, k, avg_len).by("scores of all")
         mask = _NO_MASK if allow is None else freeze(allow)
-        if approximate:
-            strong, strong_weights = self._strongest(ordinals, weights)
-            depth = min(self.n_rows, APPROXIMATE_DEPTH * k)
-            found = self._walk(strong, strong_weights, depth, mask, avg_len)
-            return self._best(found.rows, ordinals, weights, k, avg_len)
-        return self._walk(ordinals, weights, k, mask, avg_len)
+        if not approximate:
+            return self._walk(resolved, k, mask, avg_len).by("postings")
+        rows = self._roughly(resolved, min(self.n_rows, APPROXIMATE_DEPTH * k), mask)
+        return self._best(rows, resolved, k, avg_len).by("strongest postings")
 
     def score(self, query: SparseQuery, rows: Rows, *, avg_len: float | None = None) -> Floats:
         """The exact score of each of ``rows``; 0 where nothing matches.
@@ -218,8 +236,7 @@ class SparseIndex:
         Returns:
             float32[m], the same bits that ``search`` gives for these rows.
         """
-        ordinals, weights = self._resolve(query)
-        return self._score(np.array(rows, np.int64), ordinals, weights, avg_len)
+        return self._score(np.array(rows, np.int64), self._resolve(query), avg_len)
 
     def contributions(self, query: SparseQuery, row: int, *, avg_len: float | None = None) -> Floats:
         """What each term of the query adds to the score of ``row``.
@@ -227,12 +244,10 @@ class SparseIndex:
         Returns:
             float32[query.terms.size]; 0 for terms the row lacks.
         """
-        known, ordinals = self._ordinals(query.terms)
-        rows = np.array([row], np.int64)
+        known, _ = self._ordinals(query.terms)
         added = np.zeros(query.terms.size, np.float32)
-        for place, ordinal in zip(np.flatnonzero(known), ordinals, strict=True):
-            weight = query.weights[place : place + 1].astype(np.float64)
-            added[place] = self._score(rows, np.array([ordinal], np.uint32), weight, avg_len)[0]
+        resolved = self._resolve(query)
+        added[known] = sparse_kernels.term_scores(self._forward, row, resolved, self._weighting(avg_len))
         return added
 
     def _ordinals(self, terms: Terms) -> tuple[Mask, Ordinals]:
@@ -244,49 +259,56 @@ class SparseIndex:
         known = vocabulary[places] == terms
         return known, places[known].astype(np.uint32)
 
-    def _resolve(self, query: SparseQuery) -> tuple[Ordinals, Doubles]:
-        """The query's known terms as ordinals, with their weights in float64."""
+    def _resolve(self, query: SparseQuery) -> Query:
+        """The query's known terms in the kernels' form."""
         known, ordinals = self._ordinals(query.terms)
-        return ordinals, query.weights[known].astype(np.float64)
+        return self._query(ordinals, query.weights[known].astype(np.float64))
+
+    def _query(self, ordinals: Ordinals, weights: Doubles) -> Query:
+        """Known terms in the kernels' form."""
+        n_terms = self._statistics.vocabulary.size
+        in_place = self.bm25 is None and n_terms <= MOST_IN_PLACE
+        by_ordinal = sparse_kernels.spread(ordinals, weights, n_terms) if in_place else _NO_WEIGHTS
+        return ordinals, weights, sparse_kernels.make_slots(ordinals), by_ordinal
 
     def _weighting(self, avg_len: float | None) -> Weighting:
         return _Setting(self.bm25, self.avg_len, self.window).weighting(avg_len)
 
-    def _score(self, rows: Rows, ordinals: Ordinals, weights: Doubles, avg_len: float | None) -> Floats:
-        return sparse_kernels.score_rows(self._forward, rows, ordinals, weights, self._weighting(avg_len))
+    def _score(self, rows: Rows, query: Query, avg_len: float | None) -> Floats:
+        return sparse_kernels.score_rows(self._forward, rows, query, self._weighting(avg_len))
 
-    def _best(self, rows: Rows, ordinals: Ordinals, weights: Doubles, k: int, avg_len: float | None) -> Hits:
+    def _best(self, rows: Rows, query: Query, k: int, avg_len: float | None) -> Hits:
         """The best of the given rows, scored one by one."""
-        scores = self._score(rows, ordinals, weights, avg_len)
+        scores = self._score(rows, query, avg_len)
         matching = scores > 0.0
         return Hits.best(rows[matching], scores[matching], k)
 
-    def _walk(self, ordinals: Ordinals, weights: Doubles, k: int, allow: Mask, avg_len: float | None) -> Hits:
+    def _walk(self, query: Query, k: int, allow: Mask, avg_len: float | None) -> Hits:
         """The exact best rows, by the postings."""
         weighting = self._weighting(avg_len)
         # Sums of m float32 products err by less than (m + 8) half-units in the last place, relatively. A greater mean
         # length lowers a term's norm at most by the factor of the means, so it raises the term part at most by that.
-        slack = max(1.0, weighting.avg_len / self.avg_len) * (1.0 + (ordinals.size + 8) * 2.0**-23)
-        query = (ordinals, weights)
+        slack = max(1.0, weighting.avg_len / self.avg_len) * (1.0 + (query[0].size + 8) * 2.0**-23)
+        statistics = (self._statistics.doc_freq, self._statistics.term_max)
         scores, rows = sparse_kernels.search(
-            self._postings, self._forward, query, weighting, slack, allow, k, self._scratch()
+            self._postings, self._forward, statistics, query, weighting, slack, allow, k, self.window, self._sums()
         )
         return Hits.best(rows, scores, k)
 
-    def _scratch(self) -> Floats:
-        """This thread's float32[window]; allocated once a thread."""
-        room: Floats | None = getattr(self._room, "sums", None)
-        if room is None:
-            room = self._room.sums = np.empty(min(self.window, max(1, self.n_rows)), np.float32)
-        return room
+    def _roughly(self, query: Query, depth: int, allow: Mask) -> Rows:
+        """The rows that the strongest terms add most to."""
+        statistics = (self._statistics.doc_freq, self._statistics.term_max)
+        return sparse_kernels.search_roughly(
+            self._postings, statistics, query, APPROXIMATE_COVER, depth, allow, self.window, self._sums()
+        )
 
-    def _strongest(self, ordinals: Ordinals, weights: Doubles) -> tuple[Ordinals, Doubles]:
-        """The terms with the greatest reach that together make up ``APPROXIMATE_MASS`` of the query's reach."""
-        reach = weights * self._statistics.term_max[ordinals]
-        order = np.argsort(-reach, kind="stable")
-        before = np.cumsum(reach[order]) - reach[order]
-        kept = np.sort(order[before < APPROXIMATE_MASS * reach.sum()])
-        return ordinals[kept], weights[kept]
+    def _sums(self) -> Bits:
+        """This thread's scratch, uint16[n_blocks, BLOCK], a sum a row."""
+        n_blocks = -(-self.n_rows // BLOCK)
+        room: Bits | None = getattr(_ROOM, "sums", None)
+        if room is None or len(room) < n_blocks:
+            room = _ROOM.sums = np.empty((n_blocks, BLOCK), np.uint16)
+        return room[:n_blocks]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The compiled loops of a sparse search: walk the postings, score rows exactly.
 
-Scatter-add in windows as in SINDI (Li et al., PVLDB 2026) and in Qdrant's sparse index, made rank-safe: an 8-bit impact is
-rounded up, so the sum over a row's postings bounds the row's score from above, and every row whose bound reaches the
-k-th exact score is scored exactly from the forward index.
+Scatter-add in windows as in SINDI (Li et al., PVLDB 2026) and in Qdrant's sparse index, made rank-safe: impacts are rounded up,
+so what the walked terms add to a row, plus the most that the others can add, bounds the row's score from above. As in MaxScore
+(Turtle, Flood 1995), long lists that add little are not walked but looked up, in the forward index, for the few rows
+whose bound reaches the k-th exact score; here the split is chosen once for all rows, by its estimated cost.
 """
 
 from __future__ import annotations
@@ -11,204 +12,389 @@ from typing import TypeAlias
 
 import numpy as np
 
-from index.arrays import Doubles, Floats, Mask, Ordinals, Rows
-from index.kernels import BLOCK, any_reaches, greatest, kernel, offer
-from index.postings import Forward, Postings, Weighting, factor_of
+from index.arrays import Bits, Doubles, Floats, Mask, Ordinals, Rows
+from index.kernels import BLOCK, kernel, offer
+from index.postings import LEVELS, Forward, Postings, Weighting, factor_of
 
-LEAST = np.float32(1e-45)  # the least float32 above zero
+MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16-bit sum up by one
+# The part of the query's reach that is walked first; and how many rows, as a multiple of k, are then scored: on a million real
+# passages their k-th best score is 0.99 of the final one (benchmarks/sparse_search.py), for a twentieth of the postings.
+FIRST_COVER, SEEDS = 0.65, 4
+# What decides how far to walk, in nanoseconds: a posting, a block of a term in a window, scoring a row exactly.
+POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 1000.0
+TYPICAL_GAIN = 0.15  # of the reach still unwalked, what a row near the top gets on average
+SAMPLE = 64  # one block of rows in so many is counted to estimate how many rows reach a sum
 
-
-Query: TypeAlias = tuple[Ordinals, Doubles]  # uint32[m] ascending, float64[m] above zero
+# Ordinals uint32[m] ascending, weights float64[m] above zero, slots, and the weights by ordinal (empty: not kept).
+Query: TypeAlias = tuple[Ordinals, Doubles, Ordinals, Floats]
 Heap: TypeAlias = tuple[Floats, Rows, int]  # scores, rows, how many places are filled
+# Terms by yield: ordinals' places int64[m]; rest float64[m + 1], what the terms from i on can add, in steps; doc_freq int64[m];
+# steps uint16[m, LEVELS + 1] by level; cursors int64[m, 2] into the words; how much score a step is worth.
+Walk: TypeAlias = tuple[Rows, Doubles, Rows, Bits, Rows, float]
 
 
 @kernel
-def lower_bound(values: Ordinals, low: int, high: int, wanted: int) -> int:
-    """The first place in values[low:high], ascending, that is not below ``wanted``."""
-    while low < high:
-        middle = (low + high) >> 1
-        if values[middle] < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@kernel
-def exact_score(forward: Forward, row: int, ordinals: Ordinals, weights: Doubles, weighting: Weighting) -> np.float32:
-    """The score of one row, summed in float64 in ascending order of terms, rounded once to float32."""
-    low, high = forward.indptr[row], forward.indptr[row + 1]
-    total = 0.0
+def make_slots(ordinals: Ordinals) -> Ordinals:
+    """A hash table of a query's terms: uint32[a power of two], place plus one, 0 where free; linear probing."""
+    size = 64
+    while size < 8 * ordinals.size:
+        size *= 2
+    slots = np.zeros(size, np.uint32)
     for i in range(ordinals.size):
-        low = lower_bound(forward.ordinals, low, high, ordinals[i])
-        if low == high:
-            break
-        if forward.ordinals[low] == ordinals[i]:
-            total += weights[i] * factor_of(forward.values[low], forward.lengths[row], weighting)
+        slot = np.int64(ordinals[i]) & (size - 1)
+        while slots[slot] > 0:
+            slot = (slot + 1) & (size - 1)
+        slots[slot] = i + 1
+    return slots
+
+
+@kernel
+def place_of(ordinal: int, ordinals: Ordinals, slots: Ordinals) -> int:
+    """The place plus one of a term in the query's, 0 when it is not there."""
+    slot = np.int64(ordinal) & (slots.size - 1)
+    while slots[slot] > 0 and ordinals[slots[slot] - 1] != ordinal:
+        slot = (slot + 1) & (slots.size - 1)
+    return slots[slot]
+
+
+@kernel
+def spread(ordinals: Ordinals, weights: Doubles, n_terms: int) -> Floats:
+    """A query's weights by ordinal, float32[n_terms]; they were float32, so that nothing is lost."""
+    by_ordinal = np.zeros(n_terms, np.float32)
+    for i in range(ordinals.size):
+        by_ordinal[ordinals[i]] = weights[i]
+    return by_ordinal
+
+
+@kernel
+def exact_score(forward: Forward, row: int, query: Query, weighting: Weighting) -> np.float32:
+    """The score of one row, summed in float64 in ascending order of terms, rounded once to float32."""
+    ordinals, weights, slots, by_ordinal = query
+    total = 0.0
+    if by_ordinal.size > 0:
+        for j in range(forward.indptr[row], forward.indptr[row + 1]):  # terms that the query lacks add an exact zero
+            total += np.float64(by_ordinal[forward.ordinals[j]]) * np.float64(forward.values[j])
+        return np.float32(total)
+    for j in range(forward.indptr[row], forward.indptr[row + 1]):
+        place = place_of(forward.ordinals[j], ordinals, slots)
+        if place > 0:
+            total += weights[place - 1] * factor_of(forward.values[j], forward.lengths[row], weighting)
     return np.float32(total)
 
 
 @kernel
-def score_rows(forward: Forward, rows: Rows, ordinals: Ordinals, weights: Doubles, weighting: Weighting) -> Floats:
+def score_rows(forward: Forward, rows: Rows, query: Query, weighting: Weighting) -> Floats:
     """``exact_score`` of each row: float32[rows.size]."""
     scores = np.empty(rows.size, np.float32)
     for i in range(rows.size):
-        scores[i] = exact_score(forward, rows[i], ordinals, weights, weighting)
+        scores[i] = exact_score(forward, rows[i], query, weighting)
     return scores
 
 
 @kernel
-def find_blocks(postings: Postings, ordinals: Ordinals, weights: Doubles) -> tuple[Rows, Doubles]:
-    """Where each query term is in each window, and what a window's rows can reach at most.
-
-    Returns:
-        blocks int64[n_windows, m], -1 where the window lacks the term; bounds float64[n_windows].
-    """
-    n_windows = postings.window_ptr.size - 1
-    blocks = np.full((n_windows, ordinals.size), -1, np.int64)
-    bounds = np.zeros(n_windows, np.float64)
-    for w in range(n_windows):
-        low, high = postings.window_ptr[w], postings.window_ptr[w + 1]
-        for i in range(ordinals.size):
-            low = lower_bound(postings.block_terms, low, high, ordinals[i])
-            if low < high and postings.block_terms[low] == ordinals[i]:
-                blocks[w, i] = low
-                bounds[w] += weights[i] * postings.block_max[low]
-    return blocks, bounds
+def term_scores(forward: Forward, row: int, query: Query, weighting: Weighting) -> Floats:
+    """What each term adds to ``exact_score``: float32[m], 0 for a term that the row lacks."""
+    ordinals, weights, slots, _ = query
+    scores = np.zeros(ordinals.size, np.float32)
+    for j in range(forward.indptr[row], forward.indptr[row + 1]):
+        place = place_of(forward.ordinals[j], ordinals, slots)
+        if place > 0:
+            scores[place - 1] = np.float32(
+                weights[place - 1] * factor_of(forward.values[j], forward.lengths[row], weighting)
+            )
+    return scores
 
 
 @kernel
-def accumulate(postings: Postings, blocks: Rows, weights: Doubles, sums: Floats) -> None:
-    """Add up what the postings of one window give each of its rows.
+def plan_walk(postings: Postings, doc_freq: Rows, term_max: Floats, query: Query) -> Walk:
+    """Order a query's terms by what they can add for each posting, and say what each run adds.
+
+    Sums are 16-bit counts of steps: the query's whole reach, with a step more a term for rounding up, just fits.
+    """
+    ordinals, weights = query[0], query[1]
+    m = ordinals.size
+    reach = np.empty(m, np.float64)
+    for i in range(m):
+        reach[i] = weights[i] * term_max[ordinals[i]]
+    order = np.argsort(np.array([-reach[i] / doc_freq[ordinals[i]] for i in range(m)]), kind="mergesort")
+    worth = max(reach.sum() / (65_535 - m - 1), 1e-300)
+    rest, df = np.zeros(m + 1, np.float64), np.empty(m, np.int64)
+    steps, cursors = np.zeros((m, LEVELS + 1), np.uint16), np.empty((m, 2), np.int64)
+    for i in range(m - 1, -1, -1):
+        ordinal, most = ordinals[order[i]], reach[order[i]] / worth
+        rest[i] = rest[i + 1] + most
+        df[i] = doc_freq[ordinal]
+        cursors[i, 0], cursors[i, 1] = postings.term_ptr[ordinal], postings.term_ptr[ordinal + 1]
+        for level in range(1, LEVELS + 1):
+            steps[i, level] = int(np.ceil(most * level / LEVELS))
+    return order, rest, df, steps, cursors, worth
+
+
+@kernel
+def covering(rest: Doubles, part: float) -> int:
+    """How many of the first terms make up ``part`` of the query's reach; at least one."""
+    count = 1
+    while count < rest.size - 1 and rest[count] > (1.0 - part) * rest[0]:
+        count += 1
+    return count
+
+
+@kernel
+def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums: Bits) -> None:
+    """Add the postings of the terms [first, last) of a walk to the rows' sums; sums of the first terms begin at zero.
 
     Args:
-        postings: of the segment.
-        blocks: int64[m], one a query term, -1 for none.
-        weights: float64[m].
-        sums: float32[rows of the window], overwritten.
+        words: of the postings.
+        walk: its cursors are moved.
+        terms: first and last.
+        window: rows a window.
+        sums: uint16[n_blocks, BLOCK] by row, changed; those behind the last row stay zero.
     """
-    sums[:] = np.float32(0.0)
-    for i in range(blocks.size):
-        if blocks[i] < 0:
-            continue
-        unit = np.float32(weights[i] * postings.block_max[blocks[i]] / 255.0)
-        for j in range(postings.block_ptr[blocks[i]], postings.block_ptr[blocks[i] + 1]):
-            sums[postings.locals[j]] += unit * np.float32(postings.impacts[j])
+    steps, cursors = walk[3], walk[4]
+    flat = sums.reshape(-1)
+    for start in range(0, flat.size, window):
+        part = flat[start : start + window]
+        if terms[0] == 0:
+            part[:] = np.uint16(0)
+        for i in range(terms[0], terms[1]):
+            at = cursors[i, 0]
+            if at == cursors[i, 1] or words[at] != start // window:
+                continue
+            n_runs = np.int64(words[at + 1])
+            at += 2
+            for _ in range(n_runs):
+                step = steps[i, words[at]]
+                count = np.int64(words[at + 1]) + 1
+                run = words[at + 2 : at + 2 + count]  # a slice of known length: the inner loop has no other arithmetic
+                for j in range(count):
+                    part[run[j]] += step
+                at += 2 + count
+            cursors[i, 0] = at
 
 
 @kernel
-def search_window(
+def choose_stop(walk: Walk, sums: Bits, done: int, wanted: float, n_windows: int) -> int:
+    """How many terms to walk before the remaining rows are scored one by one, by what both are estimated to cost.
+
+    Args:
+        walk: of the query.
+        sums: uint16[n_blocks, BLOCK] of the first ``done`` terms.
+        done: terms walked.
+        wanted: the k-th exact score so far, in steps.
+        n_windows: of the segment.
+    """
+    rest, df = walk[1], walk[2]
+    counts = np.zeros(258, np.int64)  # of sampled rows by the upper byte of their sums
+    for block in range(0, sums.shape[0], SAMPLE):
+        for lane in range(BLOCK):
+            counts[sums[block, lane] >> 8] += 1
+    for i in range(255, -1, -1):
+        counts[i] += counts[i + 1]
+    m = df.size
+    best, least, walked = m, np.inf, 0.0
+    for stop in range(done, m + 1):
+        if stop > done:
+            walked += df[stop - 1] * POSTING_COST + n_windows * BLOCK_COST
+        cut = wanted - rest[stop]
+        if cut < 1.0 and stop < m:
+            continue
+        likely = max(0, int(cut - TYPICAL_GAIN * (rest[done] - rest[stop]))) >> 8
+        cost = walked + counts[likely] * SAMPLE * ROW_COST
+        if cost < least:
+            best, least = stop, cost
+    return best
+
+
+@kernel
+def any_sum_reaches(sums: Bits, block: int, cut: np.uint16) -> bool:
+    """Whether any of the 64 sums of a block is at least ``cut``; without branches, so that it becomes SIMD code."""
+    reached = np.uint8(0)
+    for lane in range(BLOCK):
+        reached |= np.uint8(sums[block, lane] >= cut)
+    return bool(reached > 0)
+
+
+@kernel
+def greatest_sums(sums: Bits, allow: Mask, count: int) -> Rows:
+    """The ``count`` allowed rows with the greatest sums above 0, in no order; of equal sums the earlier rows."""
+    best, rows = np.empty(count, np.uint16), np.empty(count, np.int64)
+    size = 0
+    cut = np.uint16(1)
+    for block in range(sums.shape[0]):
+        if not any_sum_reaches(sums, block, cut):
+            continue
+        for lane in range(BLOCK):
+            row = block * BLOCK + lane
+            if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
+                size = offer(best, rows, size, sums[block, lane], row)
+                if size == count:
+                    cut = np.uint16(min(65_534, best[0]) + 1)
+    return rows[:size]
+
+
+@kernel
+def score_greatest(
+    forward: Forward, query: Query, weighting: Weighting, allow: Mask, sums: Bits, heap: Heap, count: int
+) -> tuple[Rows, int]:
+    """Score the ``count`` allowed rows with the greatest sums; the rows, and how many places of the heap are filled now."""
+    scores, rows, size = heap
+    found = greatest_sums(sums, allow, count)
+    for row in found:
+        score = exact_score(forward, row, query, weighting)
+        if score > 0.0:
+            size = offer(scores, rows, size, score, row)
+    return found, size
+
+
+@kernel
+def score_reaching(
     forward: Forward,
     query: Query,
     weighting: Weighting,
-    slack: float,
     allow: Mask,
-    first: int,
-    sums: Floats,
+    sums: Bits,
     heap: Heap,
+    scale: tuple[float, float],
 ) -> int:
-    """Score exactly every row of one window whose bound reaches the k-th best, and keep the best.
+    """Score every allowed row whose sum reaches the k-th best, which rises meanwhile; places of the heap that are filled.
 
     Args:
         forward: of the segment.
-        query: ordinals uint32[m] and weights float64[m].
+        query: of the search.
         weighting: of the query.
-        slack: sums times this bound the scores from above.
         allow: bool[n_rows], or empty for all rows.
-        first: the window's first row.
-        sums: float32[rows of the window], from ``accumulate``; changed.
-        heap: scores float32[k], rows int64[k] and how many are filled.
-
-    Returns:
-        How many places of the heap are filled now.
+        sums: uint16[n_blocks, BLOCK] by row; 0 for rows that are not to be scored.
+        heap: the best so far.
+        scale: how much score a step is worth at most, and how many steps the terms that were not walked can add.
     """
-    ordinals, weights = query
     scores, rows, size = heap
     k = scores.size
-    if size < k:
-        # The best bounds first: they give a k-th score near the final one, before the others are looked at.
-        for i in greatest(sums, first, allow, k - size, LEAST):
-            score = exact_score(forward, first + i, ordinals, weights, weighting)
-            if score > 0.0:
-                size = offer(scores, rows, size, score, first + i)
-            sums[i] = np.float32(0.0)
-    cut = LEAST if size < k else np.float32(scores[0] / slack)
-    for start in range(0, sums.size, BLOCK):
-        end = min(start + BLOCK, sums.size)
-        if not any_reaches(sums, start, end, cut):
+    cut = least_sum(scores[0], scale) if size == k else np.uint16(1)
+    for block in range(sums.shape[0]):
+        if not any_sum_reaches(sums, block, cut):
             continue
-        for i in range(start, end):
-            if sums[i] >= cut and (allow.size == 0 or allow[first + i]):
-                score = exact_score(forward, first + i, ordinals, weights, weighting)
+        for lane in range(BLOCK):
+            row = block * BLOCK + lane
+            if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
+                score = exact_score(forward, row, query, weighting)
                 if score > 0.0:
-                    size = offer(scores, rows, size, score, first + i)
+                    size = offer(scores, rows, size, score, row)
                 if size == k:
-                    cut = np.float32(scores[0] / slack)
+                    cut = max(cut, least_sum(scores[0], scale))
     return size
+
+
+@kernel
+def least_sum(score: np.float32, scale: tuple[float, float]) -> np.uint16:
+    """The least sum, at least 1, of a row that may reach ``score``; a step less, for the rounding of this division."""
+    return np.uint16(max(1.0, min(65_535.0, np.floor(score / scale[0] - scale[1]) - 1.0)))
+
+
+@kernel
+def forget(sums: Bits, rows: Rows) -> None:
+    """Set the sums of ``rows`` to zero."""
+    for row in rows:
+        sums[row // BLOCK, row % BLOCK] = np.uint16(0)
 
 
 @kernel
 def search(
     postings: Postings,
     forward: Forward,
+    statistics: tuple[Rows, Floats],
     query: Query,
     weighting: Weighting,
     slack: float,
     allow: Mask,
     k: int,
-    room: Floats,
+    window: int,
+    room: Bits,
 ) -> tuple[Floats, Rows]:
     """The exact ``k`` best rows with a score above 0, in no order.
 
     Args:
         postings: of the segment.
         forward: of the segment.
-        query: ordinals uint32[m] ascending, weights float64[m].
+        statistics: doc_freq int64[n_terms] and term_max float32[n_terms].
+        query: at least one term, at most ``MOST_TERMS``.
         weighting: of the query.
         slack: bounds times this are at least the exact scores, rounding included.
         allow: bool[n_rows], or empty for all rows.
         k: at least 1, at most n_rows.
-        room: float32[window], scratch; changed.
+        window: rows a window.
+        room: uint16[n_blocks, BLOCK], scratch for all rows; changed.
 
     Returns:
         scores float32[<= k], rows int64[<= k].
     """
     scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
-    size = 0
-    n_rows = forward.indptr.size - 1
-    blocks, bounds = find_blocks(postings, query[0], query[1])
-    for w in np.argsort(-bounds):
-        if bounds[w] == 0.0 or (size == k and bounds[w] * slack < scores[0]):
-            break
-        first = w * room.size
-        sums = room[: min(room.size, n_rows - first)]
-        accumulate(postings, blocks[w], query[1], sums)
-        size = search_window(forward, query, weighting, slack, allow, first, sums, (scores, rows, size))
+    walk = plan_walk(postings, statistics[0], statistics[1], query)
+    rest, scale = walk[1], walk[5] * slack
+    m = rest.size - 1
+    stop = covering(rest, FIRST_COVER)
+    add_terms(postings.words, walk, (0, stop), window, room)
+    seeds, size = score_greatest(forward, query, weighting, allow, room, (scores, rows, 0), SEEDS * k)
+    done = stop
+    if size < k:
+        stop = m
+    elif done < m:
+        n_windows = (room.size + window - 1) // window
+        stop = choose_stop(walk, room, done, scores[0] / scale, n_windows)
+    add_terms(postings.words, walk, (done, stop), window, room)
+    forget(room, seeds)  # scored already
+    size = score_reaching(forward, query, weighting, allow, room, (scores, rows, size), (scale, rest[stop]))
     return scores[:size], rows[:size]
+
+
+@kernel
+def search_roughly(
+    postings: Postings,
+    statistics: tuple[Rows, Floats],
+    query: Query,
+    part: float,
+    depth: int,
+    allow: Mask,
+    window: int,
+    room: Bits,
+) -> Rows:
+    """The ``depth`` rows to which the terms that make up ``part`` of the query's reach add most, in no order.
+
+    Args are those of ``search``.
+    """
+    walk = plan_walk(postings, statistics[0], statistics[1], query)
+    add_terms(postings.words, walk, (0, covering(walk[1], part)), window, room)
+    return greatest_sums(room, allow, depth)
 
 
 @kernel
 def live_counts(postings: Postings, ordinals: Ordinals, deleted: Mask, window: int) -> Rows:
     """How many rows that are not deleted hold each term, by walking the postings: int64[m]."""
     live = np.zeros(ordinals.size, np.int64)
-    for w in range(postings.window_ptr.size - 1):
-        low, high = postings.window_ptr[w], postings.window_ptr[w + 1]
-        for i in range(ordinals.size):
-            low = lower_bound(postings.block_terms, low, high, ordinals[i])
-            if low < high and postings.block_terms[low] == ordinals[i]:
-                for j in range(postings.block_ptr[low], postings.block_ptr[low + 1]):
-                    live[i] += not deleted[w * window + postings.locals[j]]
+    words = postings.words
+    for i in range(ordinals.size):
+        at, end = postings.term_ptr[ordinals[i]], postings.term_ptr[ordinals[i] + 1]
+        while at < end:
+            start, n_runs = np.int64(words[at]) * window, words[at + 1]
+            at += 2
+            for _ in range(n_runs):
+                first = at + 2
+                at = first + words[at + 1] + 1
+                for j in range(first, at):
+                    live[i] += not deleted[start + words[j]]
     return live
 
 
 @kernel
-def deleted_counts(forward: Forward, ordinals: Ordinals, rows: Rows) -> Rows:
-    """How many of ``rows`` hold each term, by looking into each row: int64[m]."""
+def deleted_counts(forward: Forward, ordinals: Ordinals, slots: Ordinals, rows: Rows) -> Rows:
+    """How many of ``rows`` hold each term, by looking into each row: int64[m]; ``slots`` are the terms' hash table."""
     held = np.zeros(ordinals.size, np.int64)
+    last = slots.size - 1
     for row in rows:
-        low, high = forward.indptr[row], forward.indptr[row + 1]
-        for i in range(ordinals.size):
-            low = lower_bound(forward.ordinals, low, high, ordinals[i])
-            if low < high and forward.ordinals[low] == ordinals[i]:
-                held[i] += 1
+        for j in range(forward.indptr[row], forward.indptr[row + 1]):
+            slot = np.int64(forward.ordinals[j]) & last
+            while slots[slot] > 0:
+                if ordinals[slots[slot] - 1] == forward.ordinals[j]:
+                    held[slots[slot] - 1] += 1
+                    break
+                slot = (slot + 1) & last
     return held

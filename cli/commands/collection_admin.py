@@ -224,11 +224,15 @@ def _segments_table(stats: CollectionStats) -> Table:
     multi = f"token vectors {multi_bytes / 1e6:,.1f} MB; " if stats.info.multi_dim else ""
     caption = f"store {stats.store_bytes / 1e6:,.1f} MB; {multi}{coverage}"
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", caption=caption, caption_justify="left")
-    for column in ("segment", "passages", "deleted", "dense", "size"):
+    for column in ("segment", "passages", "deleted", "dense", "recall@10", "size"):
         table.add_column(column, justify="left" if column in ("segment", "dense") else "right")
     for segment in stats.segments:
         size = f"{segment.size_bytes / 1e6:,.1f} MB" if segment.size_bytes else "in memory"
-        table.add_row(segment.name, f"{segment.passages:,}", f"{segment.deleted:,}", segment.dense_kind, size)
+        recall = (
+            "unmeasured" if segment.recall is None else f"{segment.recall.recall:.3f} (≥ {segment.recall.lower:.3f})"
+        )
+        counts = (f"{segment.passages:,}", f"{segment.deleted:,}")
+        table.add_row(segment.name, *counts, segment.dense_kind, "" if segment.dense_kind == "none" else recall, size)
     return table
 
 

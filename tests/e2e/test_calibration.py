@@ -11,7 +11,7 @@ from engine import open_engine
 from engine.calibration import LIMITS, PseudoQuery, _lexical_scores, _sparse_weights, _term_parts, calibrate
 from engine.collection import Collection
 from engine.fusion import default_weights
-from engine.rescoring import weigh
+from engine.rescoring import weigh_lexical
 from engine.values import Query
 
 TEXT = Path(__file__).resolve().parents[2] / "examples" / "corpus"
@@ -74,7 +74,7 @@ def test_a_text_that_is_not_in_the_index_scores_as_if_it_were(collection: Collec
                 own = _sparse_weights(passages[0].vectors)
             rows = np.array([places[number] for number in numbers])
             scores, own_scores = _lexical_scores(snapshot, leg, [query], [own], rows)  # type: ignore[arg-type]
-            lexical = weigh(query, snapshot, (leg,))[leg]  # type: ignore[arg-type, index]
+            lexical = weigh_lexical(query, snapshot, leg)  # type: ignore[arg-type]
             assert scores[0] == pytest.approx(
                 [float(lexical.score(snapshot.segments[p].segment, np.array([r]))[0]) / lexical.scale for p, r in rows]
             )

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index import sparse
+from index import postings, sparse, sparse_kernels
 from index.bm25 import Bm25
+from index.postings import LEVELS
 from index.sparse import SparseIndex
 from index.sparse_rows import SparseRows
 from tests.support.index_data import naive_best, naive_sparse_scores, random_query, random_rows, same_hits
@@ -96,12 +97,67 @@ def test_concat_and_take_undo_each_other(seed, sizes):
 def test_impacts_bound_the_true_values(seed):
     rows = random_rows(seed, 60, counts=True)
     index = build(rows, True, 7)
-    postings, forward = index._postings, index._forward
-    for w in range(postings.window_ptr.size - 1):
-        for block in range(postings.window_ptr[w], postings.window_ptr[w + 1]):
-            for j in range(postings.block_ptr[block], postings.block_ptr[block + 1]):
-                row = w * 7 + int(postings.locals[j])
-                held = slice(forward.indptr[row], forward.indptr[row + 1])
-                tf = forward.values[held][forward.ordinals[held] == postings.block_terms[block]]
-                true = index.bm25.tf_part(tf, forward.lengths[row : row + 1], index.avg_len)[0]
-                assert float(postings.impacts[j]) / 255.0 * float(postings.block_max[block]) >= true * (1 - 2**-22)
+    found = np.zeros((60, index._statistics.vocabulary.size))
+    words, term_ptr = index._postings.words.tolist(), index._postings.term_ptr.tolist()
+    for term, most in enumerate(index._statistics.term_max.tolist()):
+        at, windows = term_ptr[term], []
+        while at < term_ptr[term + 1]:
+            windows.append(words[at])
+            n_runs, at = words[at + 1], at + 2
+            for _ in range(n_runs):
+                level, count = words[at], words[at + 1] + 1
+                for local in words[at + 2 : at + 2 + count]:
+                    found[windows[-1] * 7 + local, term] = level / LEVELS * most
+                at += 2 + count
+        assert windows == sorted(set(windows))
+    for row in range(60):
+        terms, counts = rows.row(row)
+        held = np.searchsorted(index._statistics.vocabulary, terms)
+        true = index.bm25.tf_part(counts, np.full(terms.size, index.lengths[row]), index.avg_len)
+        assert (found[row, held] >= true * (1 - 2**-22)).all()
+        assert np.count_nonzero(found[row]) == terms.size
+
+
+@settings(deadline=None, max_examples=25)
+@given(SEEDS, st.booleans(), st.sampled_from([1, 10, 90]), st.sampled_from([64, 500, 65_536]), st.booleans())
+def test_long_queries_find_the_best_rows_wherever_the_walk_stops(seed, counts, k, window, filtered):
+    rows = random_rows(seed, 700, n_terms=400, max_nnz=90, counts=counts)
+    query = random_query(seed + 1, n_terms=420, max_terms=150)
+    allow = np.random.default_rng(seed).random(700) < 0.4 if filtered else None
+    index = build(rows, counts, window)
+    expected = naive_best(naive_sparse_scores(rows, query, index.bm25, index.avg_len), k, allow, above=0.0)
+
+    def stop_early(walk, sums, done, wanted, n_windows):
+        """The first stop that the bounds allow: most rows are then left to scoring."""
+        rest = walk[1]
+        return next(i for i in range(done, rest.size) if wanted - rest[i] >= 1.0 or i == rest.size - 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse, "FEW_ALLOWED", -1)
+        assert same_hits(index.search(query, k, allow=allow), expected)
+        patch.setattr(sparse_kernels, "choose_stop", stop_early)
+        patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
+        assert same_hits(index.search(query, k, allow=allow), expected)
+
+
+@CASES
+@given(SEEDS, st.integers(1, 200), st.integers(1, 12), st.booleans())
+def test_an_approximate_search_gives_exact_scores(seed, n_rows, k, counts):
+    rows, query = random_rows(seed, n_rows, counts=counts), random_query(seed + 1)
+    index = build(rows, counts, 32)
+    expected = naive_sparse_scores(rows, query, index.bm25, index.avg_len)
+    found = index.search(query, k, approximate=True)
+    assert same_hits(found, naive_best(expected, k, np.isin(np.arange(n_rows), found.rows)))
+
+
+@CASES
+@given(SEEDS, st.lists(st.integers(1, 10), min_size=1, max_size=3))
+def test_batches_of_an_inversion_give_the_same_words(seed, sizes):
+    rows = random_rows(seed, 90)
+    whole = build(rows, False, 32)._postings
+    for size in sizes:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(postings, "BATCH", 10 * size)
+            parted = build(rows, False, 32)._postings
+        assert np.array_equal(parted.words, whole.words)
+        assert np.array_equal(parted.term_ptr, whole.term_ptr)

@@ -16,6 +16,7 @@ from engine.values import (
     LEGS,
     MODES,
     QUERY_EXPANSION_METHODS,
+    RESULT_FIELDS,
     Acknowledgement,
     CollectionInfo,
     CollectionStats,
@@ -30,6 +31,7 @@ from engine.values import (
     Query,
     QueryExpansion,
     QueryResult,
+    RecallEstimate,
     ScoreDetail,
     SegmentStats,
     TermContribution,
@@ -129,6 +131,7 @@ queries = st.builds(
     explain=st.booleans(),
     expansion=maybe | query_expansions,
     examples=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+    fields=maybe | st.lists(st.sampled_from(RESULT_FIELDS), max_size=3).map(tuple),
 )
 details = st.builds(
     ScoreDetail,
@@ -187,6 +190,7 @@ segments = st.builds(
     dense_kind=texts,
     size_bytes=counts,
     multi_bytes=counts,
+    recall=st.none() | st.builds(RecallEstimate, recall=doubles, lower=doubles, sample=counts),
 )
 quick = settings(max_examples=60, deadline=None)
 

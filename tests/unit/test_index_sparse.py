@@ -88,13 +88,13 @@ def test_merging_forward_rows_equals_indexing_at_once():
 
 def test_missing_file_is_reported_by_name(tmp_path):
     SparseIndex.build(rows_of({3: 1.0})).save(tmp_path)
-    (tmp_path / "postings_impacts.npy").unlink()
-    with pytest.raises(CorruptIndexFile, match=r"postings_impacts\.npy"):
+    (tmp_path / "postings_words.npy").unlink()
+    with pytest.raises(CorruptIndexFile, match=r"postings_words\.npy"):
         SparseIndex.load(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"version": 99}', '{"version": 1, "bm25": null}', '{"version": 1, "bm25": {}}']
+    "text", ["", "[]", '{"version": 1}', '{"version": 2, "bm25": null}', '{"version": 2, "bm25": {}}']
 )
 def test_damaged_facts_are_refused(tmp_path, text):
     SparseIndex.build(rows_of({3: 1.0})).save(tmp_path)

@@ -1,0 +1,239 @@
+"""How is each system of ``benchmarks.sparse_search`` built and asked?
+
+All get the same rows and queries: BM25 counts of our analyser with k1 1.2 and b 0.75, learned weights times Lucene's idf.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.scale_data import ScaleData, load
+from index.analyzer import Analyzer
+from index.bm25 import Bm25
+from index.sparse import SparseIndex
+from index.sparse_rows import SparseQuery, SparseRows
+
+WARM = 20  # queries asked before any is timed
+DEEP = 100  # exact hits kept of each query
+BM25 = Bm25()
+Ask = Callable[[SparseQuery, int], list[int]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one system with one setting did: milliseconds and rows of each query, megabytes, seconds; None: not known."""
+
+    system: str
+    times: list[float]
+    rows: list[list[int]]
+    index_mb: float | None
+    peak_mb: float
+    build_s: float | None
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built index: ways to ask it by name, its megabytes and the seconds that building took (None: not known)."""
+
+    ways: dict[str, Ask]
+    index_mb: float | None
+    build_s: float | None
+
+
+@dataclass(frozen=True)
+class System:
+    """A system: the legs it can search, the most passages it is given, and how it is built."""
+
+    name: str
+    legs: tuple[str, ...]
+    most: int
+    build: Callable[[ScaleData, str], Built]
+
+    def run(self, folder: Path, leg: str, size: int, n_queries: int, k: int) -> None:
+        """Measure in this process, and leave ``found_*.json`` in the folder."""
+        if size > self.most:
+            return
+        data = load(folder, size)
+        asked = questions(data, leg, index_of(data, leg)[0], n_queries)
+        built = self.build(data, leg)
+        outcomes = []
+        for name, ask in built.ways.items():
+            for query in asked[:WARM]:
+                ask(query, k)
+            times, found = [], []
+            for query in asked:
+                began = time.perf_counter()
+                hits = ask(query, k)
+                times.append(1e3 * (time.perf_counter() - began))
+                found.append([int(row) for row in hits])
+            peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            outcomes.append(asdict(Outcome(name, times, found, built.index_mb, peak, built.build_s)))
+        (folder / f"found_{self.name}_{leg}_{size}.json").write_text(json.dumps(outcomes), encoding="utf-8")
+
+
+def index_of(data: ScaleData, leg: str) -> tuple[SparseIndex, float]:
+    """Our index of a leg, from its folder or built now, and the seconds that building took."""
+    folder = data.folder / f"index_{leg}_{data.n}"
+    if not (folder / "build.json").exists():
+        rows = data.bm25() if leg == "bm25" else data.sparse()
+        began = time.perf_counter()
+        index = SparseIndex.build(rows, bm25=BM25 if leg == "bm25" else None)
+        seconds = time.perf_counter() - began
+        folder.mkdir(exist_ok=True)
+        index.save(folder)
+        (folder / "build.json").write_text(json.dumps(seconds), encoding="utf-8")
+    return SparseIndex.load(folder), float(json.loads((folder / "build.json").read_text(encoding="utf-8")))
+
+
+def questions(data: ScaleData, leg: str, index: SparseIndex, count: int) -> list[SparseQuery]:
+    """The first ``count`` queries, weighted by idf; terms that no passage holds are left out."""
+    rows = Analyzer().count(data.queries.texts[:count]) if leg == "bm25" else data.queries.sparse
+    asked = []
+    for i in range(count):
+        terms, weights = rows.row(i)
+        df = index.doc_freq(terms)
+        held = df > 0
+        asked.append(SparseQuery(terms[held], (weights * BM25.idf(data.n, df))[held].astype(np.float32)))
+    return asked
+
+
+def _ours(data: ScaleData, leg: str) -> Built:
+    index, seconds = index_of(data, leg)
+    size = sum(path.stat().st_size for path in (data.folder / f"index_{leg}_{data.n}").glob("*.npy")) / 1e6
+
+    def exact(query: SparseQuery, k: int) -> list[int]:
+        return index.search(query, k).rows.tolist()
+
+    def approximate(query: SparseQuery, k: int) -> list[int]:
+        return index.search(query, k, approximate=True).rows.tolist()
+
+    return Built({"Landmark, exact": exact, "Landmark, approximate": approximate}, round(size), round(seconds, 1))
+
+
+def _seismic(data: ScaleData, leg: str) -> Built:
+    """Seismic without document names, on its own file format; two builds of its parameters, several settings of each."""
+    import seismic
+
+    path = data.folder / f"seismic_{leg}_{data.n}.bin"
+    _write_seismic(path, data.sparse())
+    ways: dict[str, Ask] = {}
+    began = time.perf_counter()
+    index = seismic.SeismicIndexRaw.build(str(path), **SEISMIC_BUILD)
+    seconds = time.perf_counter() - began
+    for cut, factor in SEISMIC_SEARCH:
+
+        def ask(query: SparseQuery, k: int, cut: int = cut, factor: float = factor) -> list[int]:
+            hits = index.search(query.terms.astype(np.int32), query.weights, k, cut, factor, 0, True)
+            return [row for _, row in hits]
+
+        ways[f"Seismic, cut {cut}, factor {factor}"] = ask
+    path.unlink()
+    index.save(str(path))
+    saved = next(path.parent.glob(f"{path.name}*.seismic"))
+    size = saved.stat().st_size / 1e6
+    saved.unlink()
+    return Built(ways, round(size), round(seconds, 1))
+
+
+def _write_seismic(path: Path, rows: SparseRows) -> None:
+    """Its inner format: uint32 rows; for each uint32 length, uint32 components, float32 values."""
+    lengths = np.diff(rows.indptr)
+    starts = 1 + np.arange(rows.n_rows) + 2 * rows.indptr[:-1]
+    words = np.empty(1 + rows.n_rows + 2 * len(rows.terms), np.uint32)
+    words[0] = rows.n_rows
+    words[starts] = lengths
+    inner = np.arange(len(rows.terms)) - np.repeat(rows.indptr[:-1], lengths)
+    words[np.repeat(starts + 1, lengths) + inner] = rows.terms
+    words[np.repeat(starts + 1 + lengths, lengths) + inner] = rows.values.view(np.uint32)
+    words.tofile(path)
+
+
+def _bm25s(data: ScaleData, _leg: str) -> Built:
+    import bm25s
+
+    rows = data.bm25()
+    vocabulary, ordinals = np.unique(rows.terms, return_inverse=True)
+    repeated = np.repeat(ordinals.astype(np.int32), rows.values.astype(np.int64))
+    ends = np.concatenate([[0], np.cumsum(rows.values, dtype=np.int64)])[rows.indptr]
+    tokens = [repeated[a:b].tolist() for a, b in pairwise(ends.tolist())]
+    del rows, ordinals, repeated
+    index = bm25s.BM25(method="lucene", k1=BM25.k1, b=BM25.b, backend="numba")
+    began = time.perf_counter()
+    index.index((tokens, {str(i): i for i in range(len(vocabulary))}), show_progress=False)
+    seconds = time.perf_counter() - began
+    size = sum(array.nbytes for array in index.scores.values() if isinstance(array, np.ndarray)) / 1e6
+    del tokens
+    counted = index_of(data, "bm25")[0]
+
+    def ask(query: SparseQuery, k: int) -> list[int]:
+        places = np.searchsorted(vocabulary, query.terms)
+        counts = np.rint(query.weights / BM25.idf(data.n, counted.doc_freq(query.terms))).astype(np.int64)
+        found, _ = index.retrieve([np.repeat(places, counts).tolist()], k=k, show_progress=False, n_threads=1)
+        return found[0].tolist()
+
+    return Built({"bm25s, numba": ask}, round(size), round(seconds, 1))
+
+
+def _milvus(data: ScaleData, leg: str) -> Built:
+    from pymilvus import DataType, MilvusClient
+
+    rows = data.sparse()
+    path = data.folder / f"milvus_{leg}_{data.n}.db"
+    path.unlink(missing_ok=True)
+    client = MilvusClient(str(path))
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.SPARSE_FLOAT_VECTOR)
+    client.create_collection("passages", schema=schema)
+    began = time.perf_counter()
+    for some in _batches(rows, 2_000):
+        client.insert("passages", some)
+    client.flush("passages")
+    params: Any = client.prepare_index_params()
+    params.add_index("vector", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
+    client.create_index("passages", params)
+    client.load_collection("passages")
+    seconds = time.perf_counter() - began
+
+    def ask(query: SparseQuery, k: int) -> list[int]:
+        pairs = dict(zip(query.terms.tolist(), query.weights.tolist(), strict=True))
+        found = client.search("passages", [pairs], anns_field="vector", limit=k, search_params={"metric_type": "IP"})
+        return [hit["id"] for hit in found[0]]
+
+    size = sum(part.stat().st_size for part in ([path] if path.is_file() else path.rglob("*")) if part.is_file()) / 1e6
+    return Built({"Milvus Lite, sparse inverted": ask}, round(size), round(seconds, 1))
+
+
+def _batches(rows: SparseRows, size: int) -> Iterator[list[dict[str, object]]]:
+    for start in range(0, rows.n_rows, size):
+        some = []
+        for i in range(start, min(start + size, rows.n_rows)):
+            terms, values = rows.row(i)
+            some.append({"id": i, "vector": dict(zip(terms.tolist(), values.tolist(), strict=True))})
+        yield some
+
+
+# Its README's parameters for 8.8 million SPLADE passages, postings in proportion to the matches a query has here.
+SEISMIC_BUILD: dict[str, Any] = {
+    "n_postings": 4_000, "centroid_fraction": 0.1, "min_cluster_size": 2, "summary_energy": 0.4, "max_fraction": 1.5,
+    "doc_cut": 15, "nknn": 0,
+}  # fmt: skip
+SEISMIC_SEARCH = ((5, 0.9), (10, 0.9), (10, 0.7), (20, 0.8), (20, 0.6), (40, 0.7), (40, 0.5))
+SYSTEMS = {
+    system.name: system
+    for system in (
+        System("ours", ("sparse", "bm25"), 100_000_000, _ours),
+        System("seismic", ("sparse",), 100_000_000, _seismic),
+        System("bm25s", ("bm25",), 100_000_000, _bm25s),
+        System("milvus", ("sparse",), 100_000, _milvus),
+    )
+}

@@ -59,7 +59,7 @@ def _kept(path: Path, build: Callable[[], None]) -> float:
 
 
 def hnswlib_graph(vectors: np.ndarray, folder: Path) -> Subject:
-    """hnswlib's own graph of float32 vectors."""
+    """Hnswlib's own graph of float32 vectors."""
     import hnswlib
 
     n, dim = vectors.shape
@@ -83,14 +83,19 @@ def hnswlib_graph(vectors: np.ndarray, folder: Path) -> Subject:
 
 
 def usearch_graph(dtype: str) -> Peer:
-    """usearch's graph of float32, float16 or 8-bit vectors."""
+    """Usearch's graph of float32, float16 or 8-bit vectors."""
 
     def make(vectors: np.ndarray, folder: Path) -> Subject:
         from usearch.index import Index
 
         def empty() -> Index:
             return Index(
-                ndim=vectors.shape[1], metric="ip", dtype=dtype, connectivity=M, expansion_add=WIDTH, expansion_search=64
+                ndim=vectors.shape[1],
+                metric="ip",
+                dtype=dtype,
+                connectivity=M,
+                expansion_add=WIDTH,
+                expansion_search=64,
             )
 
         path = folder / f"usearch-{dtype}.bin"

@@ -91,7 +91,7 @@ class Model:
         self._weighted = recipe.pooling == "weighted_mean"
         torch_dtype = computing_dtype(dtype, device)
         network: Untyped = None
-        if device == "cpu" and not is_quantised(dtype) and _runs_as_published(recipe, tuned):
+        if device == "cpu" and _runs_as_published(recipe, tuned):
             network = read_bert(checkpoint, torch_dtype)
         if network is None:
             network = load_network(checkpoint, recipe, torch_dtype).to(device)
@@ -107,7 +107,9 @@ class Model:
             added = apply_tuned(self._network, *tuned, device=device, dtype=torch_dtype)
             self._sparse = added.sparse
             self._projections += [added.projection] if added.projection is not None else []
-        if is_quantised(dtype):  # everything is merged now
+        packs = device == "cpu" and self._head is None and not self._heads.changes_network and recipe.hidden_layer == -1
+        self._packed: PackedBert | None = pack_bert(self._network, int8=dtype == "int8") if packs else None
+        if is_quantised(dtype) and self._packed is None:  # everything is merged now
             quantise(self._network, dtype, device)
         if recipe.context_documents:
             if tuned is None or added.context is None:
@@ -115,9 +117,6 @@ class Model:
                 raise InvalidRecipe("context_documents", recipe.context_documents, problem)
             self._network, layers = with_context(self._network, checkpoint.folder, added.context)
             self._projections += layers
-        whole = not (self._heads.changes_network or is_quantised(dtype))
-        packs = device == "cpu" and self._head is None and whole and recipe.hidden_layer == -1
-        self._packed: PackedBert | None = pack_bert(self._network) if packs else None
         self.pads = self._packed is None
         self._unpadded = False
         self._is_decoder = self._packed is None and is_decoder(network.config.model_type)
@@ -136,6 +135,8 @@ class Model:
         self.dim = int(self._projections[-1].weight.shape[0]) if self._projections else width
         self.dim += self._router_width()
         self.multi_dim = self._heads.multi_dim
+        if self._packed is not None:
+            self._network = None  # it has what it needs
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], pause: Callable[[], None]) -> list[list[PassageVectors]]:

@@ -35,7 +35,13 @@ _TORCH_DTYPES: dict[str, torch.dtype] = {
 
 
 def computing_dtype(dtype: Dtype, device: str) -> torch.dtype:
-    """What a network of this dtype computes in, and its weights are loaded as."""
+    """What a network of this dtype computes in, and its weights are loaded as.
+
+    Raises:
+        DeviceUnavailable: the device has no arithmetic of this kind.
+    """
+    if dtype == "float8" and device == "cpu":
+        raise DeviceUnavailable(device, "float8 weights need a GPU; a CPU has int8")
     if is_quantised(dtype):
         return torch.float32 if device == "cpu" else torch.bfloat16
     return _TORCH_DTYPES[dtype]
@@ -50,29 +56,28 @@ def quantise(network: nn.Module, dtype: Quantised, device: str) -> None:
         device: "cpu" or "cuda:0".
 
     Raises:
-        DeviceUnavailable: the device has no arithmetic of this kind.
+        DeviceUnavailable: the GPU has no arithmetic of this kind.
         InvalidInput: the dtype needs torchao, and it is not installed.
     """
-    if device != "cpu":
-        _quantise_by_torchao(network, dtype, device)
-    elif dtype == "int8":
+    if device == "cpu":
         _replace_layers(network)
     else:
-        raise DeviceUnavailable(device, f"{dtype} weights need a GPU; a CPU has int8")
+        _quantise_by_torchao(network, dtype, device)
 
 
 class Int8Linear(nn.Module):
     """A linear layer with int8 weights, on a CPU: y = (codes of x / ‖x‖∞ times codes of W) * steps * ‖x‖∞ + b, token by token."""
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Quantise a layer's float weight [out, in]; the bias [out] stays as it is."""
         super().__init__()
-        weight = layer.weight.detach().float()
+        weight = weight.detach().float()
         self._steps = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / WEIGHT_LEVELS
         codes = torch.round(weight / self._steps[:, None]).to(torch.int8)
         self.weight = torch.ops.onednn.qlinear_prepack(codes, None)  # T5 asks for its dtype
         self._zeros = torch.zeros(len(codes), dtype=torch.int32)
-        self._bias = None if layer.bias is None else layer.bias.detach()
-        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self._bias = None if bias is None else bias.detach()
+        self.out_features, self.in_features = weight.shape
 
     def forward(self, x: Tensor) -> Tensor:
         """float32[..., in] to float32[..., out]."""
@@ -96,7 +101,7 @@ def _replace_layers(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Linear:
-                replacement = Int8Linear(layer)
+                replacement = Int8Linear(layer.weight, layer.bias)
                 for hook in layer._forward_hooks.values():
                     replacement.register_forward_hook(hook)
                 setattr(parent, name, replacement)

@@ -43,7 +43,7 @@ def test_a_layer_computes_with_rounded_weights_and_rounded_tokens(bias: bool) ->
     row_steps = np.abs(rows).max(2, keepdims=True) / 63
     codes = np.rint(rows / row_steps) @ np.rint(weight / weight_steps[:, None]).T
     expected = codes * row_steps * weight_steps + (layer.bias.detach().double().numpy() if bias else 0)
-    found = Int8Linear(layer)(x).numpy()
+    found = Int8Linear(layer.weight, layer.bias)(x).numpy()
     # A value half way between two codes may fall on the other side in float32.
     scale = np.abs(expected).max(2, keepdims=True)
     assert (np.abs(found - expected) < 0.01 * scale).all()
@@ -52,14 +52,16 @@ def test_a_layer_computes_with_rounded_weights_and_rounded_tokens(bias: bool) ->
 
 def test_a_token_of_zeros_gives_the_bias() -> None:
     layer = nn.Linear(16, 8)
-    np.testing.assert_array_equal(Int8Linear(layer)(torch.zeros(1, 16))[0].numpy(), layer.bias.detach().numpy())
+    np.testing.assert_array_equal(
+        Int8Linear(layer.weight, layer.bias)(torch.zeros(1, 16))[0].numpy(), layer.bias.detach().numpy()
+    )
 
 
 def test_the_greatest_sums_do_not_overflow() -> None:
     layer = nn.Linear(512, 8, bias=False)
     nn.init.ones_(layer.weight)
-    np.testing.assert_allclose(Int8Linear(layer)(torch.ones(1, 512)).numpy(), 512.0, rtol=1e-5)
-    np.testing.assert_allclose(Int8Linear(layer)(-torch.ones(1, 512)).numpy(), -512.0, rtol=1e-5)
+    np.testing.assert_allclose(Int8Linear(layer.weight, layer.bias)(torch.ones(1, 512)).numpy(), 512.0, rtol=1e-5)
+    np.testing.assert_allclose(Int8Linear(layer.weight, layer.bias)(-torch.ones(1, 512)).numpy(), -512.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["bert", "qwen3", "mistral", "t5"])

@@ -116,6 +116,10 @@ class SparseIndex:
         """
         if not 1 <= window <= WINDOW:
             raise InvalidIndexInput("window", f"it is {window}, but must lie between 1 and {WINDOW}.")
+        if rows.n_rows > window * WINDOW:
+            raise InvalidIndexInput(
+                "rows", f"there are {rows.n_rows}, but windows of {window} rows hold {window * WINDOW}."
+            )
         if not (np.isfinite(rows.values).all() and (rows.values > 0.0).all()):
             raise InvalidIndexInput("rows", "a value is not a finite number above zero. Drop such terms.")
         setting = _Setting.of(rows, bm25, avg_len, window)

@@ -25,7 +25,8 @@ POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 1000.0
 TYPICAL_GAIN = 0.15  # of the reach still unwalked, what a row near the top gets on average
 SAMPLE = 64  # one block of rows in so many is counted to estimate how many rows reach a sum
 
-# Ordinals uint32[m] ascending, weights float64[m] above zero, slots, and the weights by ordinal (empty: not kept).
+# A query: ordinals uint32[m] ascending; weights float64[m] above zero; a hash table of the ordinals (``make_slots``); and the weights
+# in place, float32[n_terms], empty where the vocabulary is large or values are saturated before they are weighted.
 Query: TypeAlias = tuple[Ordinals, Doubles, Ordinals, Floats]
 Heap: TypeAlias = tuple[Floats, Rows, int]  # scores, rows, how many places are filled
 # Terms by yield: ordinals' places int64[m]; rest float64[m + 1], what the terms from i on can add, in steps; doc_freq int64[m];

@@ -68,6 +68,8 @@ def main() -> None:
             kept = _measured(subject, promise.setting, queries, exact)
             rows.append(_row(f"{subject.name}, by certificate", subject, kept))
             promises.append((subject.name, promise, kept["recall"]))
+    if arguments.build_only:
+        return
     n, dim = vectors.shape
     print(f"\n{n:,} vectors of {dim} dimensions, {len(queries):,} held-out queries, k = {K}, one thread\n")
     print_table(["index", "setting", "recall@10", "p50 ms", "p99 ms", "queries/s", "build s", "MB"], rows)

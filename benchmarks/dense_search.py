@@ -6,9 +6,10 @@ CORPUS is what ``benchmarks.scale_corpus`` makes: ``dense.npy`` float16[n, dim],
 the learned sparse rows for ``--wide``. That makes vectors of 1,024 dimensions: the model's own, beside the passages' learned
 sparse weights in their first 640 singular directions (randomised SVD), both of unit length, together again of unit length.
 
-One thread, one query at a time, each query once after the first hundred. Peers have whole vectors, and the cheapest of
-their settings that reaches recall@10 0.98 on these very queries. Landmark is shown so, and with what its certificate
-chooses for the target without having seen them; the line below the table says what was promised and what was found.
+One thread, one query at a time. Every query is asked ``--rounds`` times after the first hundred, in rounds over all queries,
+and its least time counts, which says what the work costs also where others use the machine. Peers have whole vectors, and
+the cheapest of their settings that reaches recall@10 0.98 on these very queries. Landmark is shown so, and with what its
+certificate chooses for the target without having seen them; the line below says what was promised and what was found.
 Needs hnswlib, faiss and usearch (``pip install -e '.[peers]'``). ``--build-only`` builds what is not in the cache.
 """
 
@@ -31,6 +32,7 @@ K, TARGET = 10, 0.98
 WARM_UP = 100
 OURS = {f"landmark-{kind}": kind for kind in ("flat", "hnsw")}
 SINGULAR = 640
+SETTINGS_BEYOND = 3  # settings timed that find clearly more than the target
 
 
 def main() -> None:
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--passages", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--wide", action="store_true", help="vectors of 1,024 dimensions")
     parser.add_argument(
         "--coarse", type=int, help="width of Landmark's prefix; default: 256, or a quarter if that is more"
@@ -61,13 +64,15 @@ def main() -> None:
         if arguments.build_only:
             print(f"{subject.name}: built in {subject.build_s:.0f} s of processor time", flush=True)
             continue
-        curve = _curve(subject, queries, exact)
+        curve = _curve(subject, queries, exact, arguments.rounds)
         results[subject.name] = {"build_s": subject.build_s, "bytes": subject.nbytes, "curve": curve}
         rows.append(_row(subject.name, subject, curve[-1]))
         if index is not None and (promise := index.promise(TARGET, K)).setting is not None:
-            kept = _measured(subject, promise.setting, queries, exact)
+            kept = _measured(subject, promise.setting, queries, exact, arguments.rounds)
             rows.append(_row(f"{subject.name}, by certificate", subject, kept))
             promises.append((subject.name, promise, kept["recall"]))
+    if arguments.build_only:
+        return
     n, dim = vectors.shape
     print(f"\n{n:,} vectors of {dim} dimensions, {len(queries):,} held-out queries, k = {K}, one thread\n")
     print_table(["index", "setting", "recall@10", "p50 ms", "p99 ms", "queries/s", "build s", "MB"], rows)
@@ -151,24 +156,32 @@ def _subject(index: DenseIndex, name: str, folder: Path) -> Subject:
     return Subject(f"Landmark {index.kind} {index.coarse_dim}", seconds, nbytes, settings, search)
 
 
-def _curve(subject: Subject, queries: np.ndarray, exact: np.ndarray) -> list[dict[str, Any]]:
-    """What the settings reach, cheapest first, up to the first that reaches the target; the last point is that one."""
+def _curve(subject: Subject, queries: np.ndarray, exact: np.ndarray, rounds: int) -> list[dict[str, Any]]:
+    """What the settings reach, from a little below the target to well above it; last the fastest that reaches the target."""
     points: list[dict[str, Any]] = []
-    sample = slice(0, 300)
+    part = slice(0, 300)
     for setting in subject.settings:  # recall on a part first: it is cheaper than timing everything
-        found = [subject.search(query, K, setting) for query in queries[sample]]
-        if _recall(found, exact[sample]) < TARGET - 0.03 and setting != subject.settings[-1]:
-            continue
-        points.append(_measured(subject, setting, queries, exact))
+        near = _recall([subject.search(query, K, setting) for query in queries[part]], exact[part])
+        if near >= TARGET - 0.03 or setting == subject.settings[-1]:
+            points.append(_measured(subject, setting, queries, exact, rounds))
+        if sum(point["recall"] >= TARGET + 0.005 for point in points) == SETTINGS_BEYOND:
+            break
     reached = [point for point in points if point["recall"] >= TARGET] or points[-1:]
     best = max(reached, key=lambda point: point["qps"])
     return [*(point for point in points if point is not best), best]
 
 
-def _measured(subject: Subject, setting: Any, queries: np.ndarray, exact: np.ndarray) -> dict[str, Any]:  # noqa: ANN401
+def _measured(
+    subject: Subject,
+    setting: Any,  # noqa: ANN401
+    queries: np.ndarray,
+    exact: np.ndarray,
+    rounds: int,
+) -> dict[str, Any]:
     for query in queries[:WARM_UP]:
         subject.search(query, K, setting)
-    found, ms = _timed(lambda query: subject.search(query, K, setting), queries)
+    timed = [_timed(lambda query: subject.search(query, K, setting), queries) for _ in range(rounds)]
+    found, ms = timed[0][0], np.min([one[1] for one in timed], axis=0)
     return {
         "setting": str(setting),
         "recall": _recall(found, exact),

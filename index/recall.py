@@ -23,7 +23,7 @@ from index.errors import CorruptIndexFile
 
 FORMAT_VERSION = 1
 KS = (10, 100)  # the numbers of nearest rows whose recall is measured
-DEPTHS = (10, 15, 20, 30, 40, 60, 80, 100, 120, 160, 200, 250, 320, 400, 500, 640, 800, 1_000, 1_280)
+DEPTHS = (10, 15, 20, 30, 40, 60, 80, 100, 120, 160, 200, 250, 320, 400, 500, 640)
 SAMPLE = 512  # queries: the most that certifies is n / (n + Z^2) = 0.9947
 DISTURBANCE = 1.0  # length of what is added to a row that serves as a query; rows have length 1
 Z = 1.6448536269514722  # 95 %, one-sided

@@ -1,12 +1,13 @@
 """How does a kernel multiply short numbers at the speed of memory? Three operations that numba cannot say itself.
 
-Each is a few lines of LLVM's own vector code. ``nibble_dot`` becomes one load of 32 bytes, and for each half of their bits a
-mask, two multiply-adds and one addition. The same loop in Python, compiled by numba, and the portable form for processors
-without AVX2, widen everything to 32 bits first and reach a fraction of the speed.
+Each is a few lines of LLVM's own vector code. ``nibble_dot`` becomes one load of 32 bytes, for each half of their bits a mask
+and a multiply-add, and for both another and an addition. The same loop in Python, compiled by numba, and the portable form
+for processors without AVX2, widen everything to 32 bits first and reach a fraction of the speed.
 """
 
 from __future__ import annotations
 
+import itertools
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -25,12 +26,12 @@ _I8, _I16, _I32 = ir.IntType(8), ir.IntType(16), ir.IntType(32)
 _BYTES, _SHORTS, _SUMS = ir.VectorType(_I8, LANES), ir.VectorType(_I16, LANES // 2), ir.VectorType(_I32, LANES // 4)
 
 
-def dot_of_levels(multiply_add: Callable[[Any, Any, Any], Any]) -> Callable[..., tuple[object, object]]:
+def dot_of_levels(multiply_add: Callable[[Any, Any], Any]) -> Callable[..., tuple[object, object]]:
     """What numba compiles ``nibble_dot`` to.
 
     Args:
-        multiply_add: builder, levels uint8[LANES] below 16, weights int8[LANES] → int32[LANES / 4], their products added four
-            by four.
+        multiply_add: builder, two pairs of levels (uint8[LANES] below 16) and weights (int8[LANES]) → int32[LANES / 4] that
+            add up to the dot products of both.
     """
 
     def typed(_context: object, codes: Any, start: Any, query: Any) -> tuple[object, object]:  # noqa: ANN401
@@ -39,40 +40,36 @@ def dot_of_levels(multiply_add: Callable[[Any, Any, Any], Any]) -> Callable[...,
             asked = context.make_array(signature.args[2])(context, builder, values[2])
             width = builder.lshr(asked.nitems, ir.Constant(asked.nitems.type, 1))
             nothing, step = ir.Constant(width.type, 0), ir.Constant(width.type, LANES)
-            # A sum for each half: one addition need not wait for the other.
-            low, high = (cgutils.alloca_once_value(builder, _all(_SUMS, 0)) for _ in range(2))
+            total = cgutils.alloca_once_value(builder, _all(_SUMS, 0))
             with cgutils.for_range_slice(builder, nothing, width, step, inc=True) as (i, _):
                 both = _load(builder, rows.data, builder.add(values[1], i))
-                halves = (
-                    (builder.and_(both, _all(_BYTES, 15)), i, low),
-                    (builder.lshr(both, _all(_BYTES, 4)), builder.add(width, i), high),
-                )
-                for levels, place, total in halves:
-                    products = multiply_add(builder, levels, _load(builder, asked.data, place))
-                    builder.store(builder.add(builder.load(total), products), total)
-            both = builder.add(builder.load(low), builder.load(high))
+                low = builder.and_(both, _all(_BYTES, 15)), _load(builder, asked.data, i)
+                high = builder.lshr(both, _all(_BYTES, 4)), _load(builder, asked.data, builder.add(width, i))
+                products = multiply_add(builder, (low, high))
+                builder.store(builder.add(builder.load(total), products), total)
             kind, name = ir.FunctionType(_I32, [_SUMS]), f"llvm.vector.reduce.add.v{LANES // 4}i32"
-            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [both])
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [builder.load(total)])
 
         return types.int32(codes, types.int64, query), generate
 
     return typed
 
 
-def native_multiply_add(builder: Any, levels: Any, weights: Any) -> Any:  # noqa: ANN401
-    """AVX2's own instructions: pairs of bytes, whose sums stay below 15 * 127 * 2, then pairs of those."""
+def native_multiply_add(builder: Any, parts: Any) -> Any:  # noqa: ANN401
+    """AVX2's own instructions: pairs of bytes, which of both parts add up to at most 15 * 127 * 4, then pairs of those."""
     bytes_kind, shorts_kind = ir.FunctionType(_SHORTS, [_BYTES, _BYTES]), ir.FunctionType(_SUMS, [_SHORTS, _SHORTS])
     of_bytes = cgutils.get_or_insert_function(builder.module, bytes_kind, "llvm.x86.avx2.pmadd.ub.sw")
     of_shorts = cgutils.get_or_insert_function(builder.module, shorts_kind, "llvm.x86.avx2.pmadd.wd")
-    return builder.call(of_shorts, [builder.call(of_bytes, [levels, weights]), _all(_SHORTS, 1)])
+    low, high = (builder.call(of_bytes, list(part)) for part in parts)
+    return builder.call(of_shorts, [builder.add(low, high), _all(_SHORTS, 1)])
 
 
-def portable_multiply_add(builder: Any, levels: Any, weights: Any) -> Any:  # noqa: ANN401
+def portable_multiply_add(builder: Any, parts: Any) -> Any:  # noqa: ANN401
     """In LLVM's terms, quarter by quarter."""
     total = _all(_SUMS, 0)
-    for first in range(0, LANES, LANES // 4):
+    for part, first in itertools.product(parts, range(0, LANES, LANES // 4)):
         places = ir.Constant(_SUMS, list(range(first, first + LANES // 4)))
-        left, right = (builder.shuffle_vector(each, each, places) for each in (levels, weights))
+        left, right = (builder.shuffle_vector(each, each, places) for each in part)
         total = builder.add(total, builder.mul(builder.zext(left, _SUMS), builder.sext(right, _SUMS)))
     return total
 

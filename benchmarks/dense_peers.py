@@ -59,7 +59,7 @@ def _kept(path: Path, build: Callable[[], None]) -> float:
 
 
 def hnswlib_graph(vectors: np.ndarray, folder: Path) -> Subject:
-    """The graph of hnswlib over float32 vectors."""
+    """Hnswlib's own graph of float32 vectors."""
     import hnswlib
 
     n, dim = vectors.shape
@@ -83,7 +83,7 @@ def hnswlib_graph(vectors: np.ndarray, folder: Path) -> Subject:
 
 
 def usearch_graph(dtype: str) -> Peer:
-    """The graph of usearch, of float32, float16 or 8-bit vectors."""
+    """Usearch's graph of float32, float16 or 8-bit vectors."""
 
     def make(vectors: np.ndarray, folder: Path) -> Subject:
         from usearch.index import Index

@@ -41,14 +41,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2_000)
     parser.add_argument("--wide", action="store_true", help="vectors of 1,024 dimensions")
     parser.add_argument(
-        "--coarse", type=int, help="width of Landmark's prefix; default: 128, or a quarter if that is more"
+        "--coarse", type=int, help="width of Landmark's prefix; default: 256, or a quarter if that is more"
     )
     parser.add_argument("--cache", type=Path, default=Path("/tmp/landmark-dense"), help="where built indexes are kept")
     parser.add_argument("--only", default=",".join([*OURS, *PEERS]))
     parser.add_argument("--build-only", action="store_true")
     arguments = parser.parse_args()
     vectors, queries = _vectors(arguments)
-    coarse = arguments.coarse or max(128, vectors.shape[1] // 4)
+    coarse = arguments.coarse or max(256, vectors.shape[1] // 4)
     folder = arguments.cache / f"{arguments.corpus.name}-{len(vectors)}-{vectors.shape[1]}"
     folder.mkdir(parents=True, exist_ok=True)
     exact = nearest(vectors, queries, K, np.full(len(queries), -1))

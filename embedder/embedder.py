@@ -267,9 +267,10 @@ def _check_dtype(dtype: str | None) -> Dtype:
 
 
 def _coarse_dim(recipe: Recipe, dim: int) -> int:
-    """The widest trained prefix of 128 dimensions up to a third of the vector; 128 when none was trained."""
-    trained = [candidate for candidate in recipe.matryoshka_dims if 128 <= candidate <= max(128, dim // 3)]
-    return min(dim, max(trained, default=builtin.COARSE_DIM))
+    """The widest trained prefix of 256 dimensions up to a third of the vector; 256 when none was trained."""
+    usual = builtin.COARSE_DIM
+    trained = [candidate for candidate in recipe.matryoshka_dims if usual <= candidate <= max(usual, dim // 3)]
+    return min(dim, max(trained, default=usual))
 
 
 def _resized(recipe: Recipe, passage_tokens: int | None, window_tokens: int | None) -> Recipe:

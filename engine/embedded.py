@@ -38,7 +38,7 @@ from index.analyzer import ANALYZER_VERSION, languages
 COLLECTIONS_FOLDER = "collections"
 # The prefix of rotated vectors at which candidates keep 0.99 of recall@10 (docs/adr/0007).
 COARSE_SHARE = 4
-MIN_COARSE_DIM = 128
+MIN_COARSE_DIM = 256
 
 
 class EmbeddedEngine:

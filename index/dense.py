@@ -31,6 +31,7 @@ from index.recall import KS, SAMPLE, Certificate, Promise, Setting, measure, nea
 
 FORMAT_VERSION = 2
 SMALL = 2_048  # rows; below, a scan of the full vectors takes under 0.2 ms and nothing coarse is built
+NARROW = 128  # dimensions; below, codes of whole vectors are not worth a scan of their own
 FEW_ALLOWED = 8_192  # allowed rows; up to here scanning them beats any filtered search
 OVERSAMPLE = 4.0  # candidates rescored where no recall was measured, as a multiple of k
 LEAST_DEPTH = 200  # candidates rescored at least where no recall was measured
@@ -135,7 +136,7 @@ class DenseIndex:
             raise InvalidIndexInput("vectors", "a row holds NaN or infinity. Refuse such vectors where they come in.")
         n, dim = kept.shape
         whole = coarse_dim >= dim
-        if n < SMALL or (whole and kind == "flat"):
+        if n < SMALL or (whole and kind == "flat" and dim < NARROW):
             return cls(kept, "flat", None, None, dim)
         basis = freeze(pca.fit(kept, seed)[:, :coarse_dim]) if rotate and not whole else None
         coarse_dim = min(coarse_dim, dim)

@@ -15,8 +15,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from index.arrays import Bits, Codes, Floats, Mask, Real, Rows, Shorts, Terms
-from index.simd import byte_dot, converts_halves, float_of_half
+from index.arrays import Bits, Bytes, Codes, Floats, Mask, Real, Rows, Terms
+from index.simd import converts_halves, float_of_half, nibble_dot
 
 Score: TypeAlias = Real | np.uint16
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -188,12 +188,12 @@ def half_scan(bits: Bits, query: Floats, k: int, allow: Mask) -> tuple[Floats, R
 
 
 @kernel
-def byte_scan(codes: Codes, query: Shorts, k: int, allow: Mask) -> Rows:
-    """The ``k`` rows of 8-bit codes with the greatest dot products, best first.
+def code_scan(codes: Bytes, query: Codes, k: int, allow: Mask) -> Rows:
+    """The ``k`` rows of 4-bit codes with the greatest dot products, best first.
 
     Args:
-        codes: int8[n, width], width a multiple of ``simd.WIDTH``.
-        query: int16[width].
+        codes: uint8[n, width], width a multiple of ``simd.LANES``; see ``simd.nibble_dot``.
+        query: int8[2 * width].
         k: at least 1.
         allow: bool[n], or empty for all rows.
 
@@ -205,7 +205,7 @@ def byte_scan(codes: Codes, query: Shorts, k: int, allow: Mask) -> Rows:
     size = 0
     for row in range(codes.shape[0]):
         if allow.size == 0 or allow[row]:
-            score = np.float32(byte_dot(flat, row * width, query))
+            score = np.float32(nibble_dot(flat, row * width, query))
             if size < k or score > scores[0]:
                 size = offer(scores, rows, size, score, row)
     return rows[:size][np.argsort(-scores[:size])]

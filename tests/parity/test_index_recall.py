@@ -38,8 +38,8 @@ def test_wider_searches_find_no_less(stored):
         found = [index.search(query, 10, **options).rows for query in queries]
         return np.mean([np.isin(want, got).mean() for want, got in zip(exact, found, strict=True)])
 
-    assert recall() <= recall(setting=Setting(1_000, 200)) + 0.001
-    assert recall(setting=Setting(2_000, 2_000)) >= 0.99
+    assert recall() <= recall(setting=Setting(1_000, 1_000)) + 0.001
+    assert recall(setting=Setting(4_000, 4_000)) >= 0.99
 
 
 def test_approximate_sparse_search_keeps_its_recall():

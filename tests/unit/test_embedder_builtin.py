@@ -31,7 +31,7 @@ def embedder() -> Iterator[Embedder]:
 
 
 def test_the_built_in_model_says_what_it_is(embedder: Embedder) -> None:
-    assert (embedder.dim, embedder.coarse_dim, embedder.matryoshka) == (384, 128, False)
+    assert (embedder.dim, embedder.coarse_dim, embedder.matryoshka) == (384, 256, False)
     assert (embedder.has_dense, embedder.has_sparse, embedder.window_tokens) == (True, True, 256)
     assert embedder.name == "builtin:landmark-1"
     assert len(embedder.fingerprint.digest) == 32

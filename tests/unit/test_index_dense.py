@@ -140,7 +140,7 @@ def test_a_folder_of_the_first_format_is_scanned_and_unmeasured(index, tmp_path)
     facts = json.loads((tmp_path / "dense.json").read_text())
     (tmp_path / "dense.json").write_text(json.dumps({**facts, "version": 1}))
     if index.kind != "faiss":  # what these kinds stored in those days is not read
-        for name in ("codes.npy", "step.npy", "recall.json"):
+        for name in ("codes.npy", "steps.npy", "recall.json"):
             (tmp_path / name).unlink()
     old = DenseIndex.load(tmp_path)
     assert old.kind == ("faiss" if index.kind == "faiss" else "flat")

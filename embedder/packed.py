@@ -74,8 +74,9 @@ class PackedBert:
         self._words = table.word_embeddings.weight
         # Every token has type 0, so its vector is added to the positions once.
         self._positions = table.position_embeddings.weight + table.token_type_embeddings.weight[0]
-        self._embedding_norm = _norm(table.LayerNorm)
-        self._layers = [_layer(layer) for layer in network.encoder.layer]
+        eps = float(config.layer_norm_eps)
+        self._embedding_norm = _norm(table.LayerNorm, eps)
+        self._layers = [_layer(layer, eps) for layer in network.encoder.layer.children()]
         self._workspace = _Workspace()
 
     def __call__(self, inputs: Sequence[NDArray[np.int32]], pause: Callable[[], None]) -> Tensor:
@@ -129,21 +130,25 @@ class PackedBert:
 
 def pack_bert(network: Untyped) -> PackedBert | None:
     """The packed form of a BERT encoder; None for any other network, or a BERT with unusual settings."""
-    config = network.config
-    if getattr(config, "model_type", None) != "bert" or config.hidden_act != "gelu":
-        return None
-    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
-        return None
-    if getattr(config, "position_embedding_type", "absolute") not in (None, "absolute"):
-        return None
-    return PackedBert(network)
+    return PackedBert(network) if is_packable(network.config) else None
 
 
-def _norm(module: Untyped) -> _Norm:
-    return _Norm(module.weight, module.bias, float(module.eps))
+def is_packable(config: Untyped) -> bool:
+    """Whether the settings are those of a usual BERT encoder."""
+    usual = {"is_decoder": False, "add_cross_attention": False}
+    return (
+        getattr(config, "model_type", None) == "bert"
+        and getattr(config, "hidden_act", "gelu") == "gelu"
+        and all(getattr(config, name, value) == value for name, value in usual.items())
+        and getattr(config, "position_embedding_type", None) in (None, "absolute")
+    )
 
 
-def _layer(module: Untyped) -> _Layer:
+def _norm(module: Untyped, eps: float) -> _Norm:
+    return _Norm(module.weight, module.bias, eps)
+
+
+def _layer(module: Untyped, eps: float) -> _Layer:
     attention = module.attention.self
     parts = (attention.query, attention.key, attention.value)
     return _Layer(
@@ -151,12 +156,12 @@ def _layer(module: Untyped) -> _Layer:
         qkv_bias=torch.cat([part.bias for part in parts]),
         out=module.attention.output.dense.weight.t(),
         out_bias=module.attention.output.dense.bias,
-        attention_norm=_norm(module.attention.output.LayerNorm),
+        attention_norm=_norm(module.attention.output.LayerNorm, eps),
         up=module.intermediate.dense.weight.t(),
         up_bias=module.intermediate.dense.bias,
         down=module.output.dense.weight.t(),
         down_bias=module.output.dense.bias,
-        output_norm=_norm(module.output.LayerNorm),
+        output_norm=_norm(module.output.LayerNorm, eps),
     )
 
 

@@ -317,6 +317,8 @@ def _info(generation: Generation) -> CollectionInfo:
         expansion=schema.expansion,
         generator=schema.generator,
         multi_dim=schema.multi_dim,
+        task=schema.task,
+        dtype=None if schema.fingerprint is None else schema.fingerprint.get("dtype"),
     )
 
 

@@ -22,7 +22,7 @@ import msgspec
 from engine.calibration import calibrate
 from engine.encoding import Model, QueryEncoder
 from engine.errors import CorruptData, FingerprintMismatch
-from engine.fusion import DEFAULT_LEXICAL_WEIGHT, default_weights
+from engine.fusion import DEFAULT_LEXICAL_WEIGHT, SPARSE_WEIGHT, default_weights
 from engine.ingest import Ingestor
 from engine.preparation import Preparer
 from engine.recent import RecentQueries
@@ -120,9 +120,10 @@ class Generation:
 
     def weights(self) -> dict[str, float]:
         """The fusion weights by leg: calibrated ones, under those that the collection was created with."""
-        bm25 = DEFAULT_LEXICAL_WEIGHT if self._calibration is None else self._calibration.bm25_weight
-        found = default_weights(bm25, sparse=self.schema.sparse, multi=self.schema.multi_dim > 0)
-        return {leg: weight for leg, weight in {**found, **self.schema.weights}.items() if leg in self.schema.legs}
+        bm25, sparse = DEFAULT_LEXICAL_WEIGHT, SPARSE_WEIGHT
+        if self._calibration is not None:
+            bm25, sparse = self._calibration.bm25_weight, self._calibration.sparse_weight or sparse
+        return {**default_weights(bm25, sparse, legs=self.schema.legs), **self.schema.weights}
 
     def optimize(self) -> None:
         """Seal the head, do every merge that is due, calibrate on all passages; returns when all is on disk."""

@@ -143,21 +143,25 @@ def weigh(
         if leg == "dense":
             assert query.dense is not None
             weighed[leg] = DenseQuery(query.dense, recall_target, want)
-        elif leg == "bm25":
-            lexical, terms = _weighed_by_idf(snapshot, leg, SparseQuery(query.hashes, query.counts), query.terms)
-            scale = bm25_scale(lexical.weights, snapshot.n_passages)
-            weighed[leg] = LexicalQuery(leg, lexical, terms, snapshot.avg_len, scale)
         elif leg == "multi":
             assert query.multi is not None
             weighed[leg] = MultiQuery(query.multi)
         else:
-            assert query.sparse is not None
-            lexical, terms = query.sparse, query.sparse_terms
-            if query.sparse_idf:
-                lexical, terms = _weighed_by_idf(snapshot, leg, lexical, terms)
-            scale = sparse_scale(lexical.weights, snapshot.mean_sparse_norm)
-            weighed[leg] = LexicalQuery(leg, lexical, terms, None, scale)
+            weighed[leg] = weigh_lexical(query, snapshot, leg)
     return weighed
+
+
+def weigh_lexical(query: EncodedQuery, snapshot: Snapshot, leg: Leg) -> LexicalQuery:
+    """The query in the BM25 or the learned sparse leg, one of its legs, weighed against one snapshot."""
+    if leg == "bm25":
+        lexical, terms = _weighed_by_idf(snapshot, leg, SparseQuery(query.hashes, query.counts), query.terms)
+        scale = bm25_scale(lexical.weights, snapshot.n_passages)
+        return LexicalQuery(leg, lexical, terms, snapshot.avg_len, scale)
+    assert query.sparse is not None
+    lexical, terms = query.sparse, query.sparse_terms
+    if query.sparse_idf:
+        lexical, terms = _weighed_by_idf(snapshot, leg, lexical, terms)
+    return LexicalQuery(leg, lexical, terms, None, sparse_scale(lexical.weights, snapshot.mean_sparse_norm))
 
 
 def _weighed_by_idf(

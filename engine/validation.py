@@ -39,6 +39,7 @@ MAX_WINDOW = 10_000
 MAX_DEPTH = 100_000
 MAX_QUERY_EXPANSION = 16
 MAX_EXAMPLES = 64
+MAX_TASK_BYTES = 1 << 12
 MAX_RERANK = 1_000
 
 _FIELDS = {field.name for field in dataclasses.fields(Document)}
@@ -267,6 +268,7 @@ def check_query(query: Query, schema: CollectionSchema) -> None:
     try:
         _check_window(query)
         _check_options(query, schema)
+        _check_task(query, schema)
         _check_fields(query)
         _check_examples(query)
         _check_expansion(query, schema)
@@ -337,6 +339,21 @@ def _check_options(query: Query, schema: CollectionSchema) -> None:
     n = query.rerank
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_RERANK):
         raise InvalidQuery("rerank", f"must be between 1 and {MAX_RERANK:,}, got {n!r}")
+
+
+def check_task(task: object) -> None:
+    """Refuse a task that is blank, no string, or longer than 4 KiB; whether the model has it, the model says."""
+    _check_text("task", task, MAX_TASK_BYTES)
+    if not str(task).strip():
+        raise InvalidArgument("task", "is blank; leave it out for the default")
+
+
+def _check_task(query: Query, schema: CollectionSchema) -> None:
+    if query.task is None:
+        return
+    check_task(query.task)
+    if schema.model is None or query.mode == "bm25":
+        raise InvalidQuery("task", "is for the model that embeds the query, and here none does")
 
 
 def _check_fields(query: Query) -> None:

@@ -185,6 +185,8 @@ class Query:
 
     Args:
         text: what to search for. Needed for BM25; embedded for the other legs unless ``vector`` / ``sparse`` are given.
+        task: what the text asks for, to a model that takes an instruction: the name of a task that its recipe knows, or an
+            instruction; None: the collection's task, or else the recipe's.
         vector: ``dim`` floats; need not be normalised.
         sparse: term id → weight > 0.
         multi: one vector of ``multi_dim`` floats a token; a vector's length is its token's weight.
@@ -211,6 +213,7 @@ class Query:
     """
 
     text: str | None = None
+    task: str | None = None
     vector: Sequence[float] | None = None
     sparse: Mapping[int, float] | None = None
     multi: Sequence[Sequence[float]] | None = None
@@ -247,7 +250,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionInfo:
-    """What a collection was created with, plus what it holds now."""
+    """What a collection was created with, plus what it holds now. ``dtype``: of the model's weights.
+
+    ``task``: what its queries ask for unless they say otherwise; None: what the model's recipe says.
+    """
 
     name: str
     model: str | None
@@ -263,6 +269,8 @@ class CollectionInfo:
     expansion: Expansion | None = None
     generator: str | None = None
     multi_dim: int = 0
+    dtype: str | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,8 +51,11 @@ from index.sparse_rows import SparseQuery, SparseRows
 FORMAT_VERSION = 2
 WINDOW = 65_536  # what a 16-bit local row can name; its 128 KiB of sums stay in the second-level cache
 FEW_ALLOWED = 1_000  # so few allowed rows are scored one by one: cheaper than walking postings of all rows
-APPROXIMATE_COVER = 0.7  # the part of the query's greatest reachable score whose terms an approximate search walks
-APPROXIMATE_DEPTH = 4  # candidates that an approximate search scores exactly, as a multiple of k
+# An approximate search walks the terms that make up so much of the query's greatest reachable score, and scores so many of
+# the rows that they favour exactly: a multiple of k, and some. Measured by benchmarks/sparse_search.py.
+APPROXIMATE_COVER = 0.8
+APPROXIMATE_DEPTH = (8, 40)
+APPROXIMATE_TERMS = 32  # shorter queries are searched exactly: that is as fast
 
 MOST_IN_PLACE = 65_536  # terms of a vocabulary for which a query's weights are laid out: 256 KiB
 
@@ -208,22 +211,21 @@ class SparseIndex:
             allow: bool[n_rows]; only rows marked True may come back. None: all rows.
             avg_len: BM25 only: the collection's mean length now. None: as at build.
             approximate: walk only the terms that make up most of what the query can reach. The scores of what is found
-                stay exact; of the exact ten best, at least 0.95 are found on average.
+                stay exact; of the exact ten best, 0.99 are found on average.
         """
         resolved = self._resolve(query)
         k = min(k, self.n_rows)
         if k <= 0 or resolved[0].size == 0:
             return Hits.none()
-        if allow is not None and np.count_nonzero(allow) <= FEW_ALLOWED:
-            return self._best(np.flatnonzero(allow), resolved, k, avg_len).by("scores of matches")
-        if resolved[0].size > sparse_kernels.MOST_TERMS:
+        n_allowed = self.n_rows if allow is None else np.count_nonzero(allow)
+        if n_allowed <= FEW_ALLOWED or resolved[0].size > sparse_kernels.MOST_TERMS:
             rows = np.arange(self.n_rows) if allow is None else np.flatnonzero(allow)
-            return self._best(rows, resolved, k, avg_len).by("scores of all")
+            return self._best(rows, resolved, k, avg_len).by("scores of all" if allow is None else "scores of matches")
         mask = _NO_MASK if allow is None else freeze(allow)
-        if not approximate:
+        if not approximate or resolved[0].size <= APPROXIMATE_TERMS:
             return self._walk(resolved, k, mask, avg_len).by("postings")
-        rows = self._roughly(resolved, min(self.n_rows, APPROXIMATE_DEPTH * k), mask)
-        return self._best(rows, resolved, k, avg_len).by("strongest postings")
+        depth = min(self.n_rows, APPROXIMATE_DEPTH[0] * k + APPROXIMATE_DEPTH[1])
+        return self._best(self._roughly(resolved, depth, mask), resolved, k, avg_len).by("strongest postings")
 
     def score(self, query: SparseQuery, rows: Rows, *, avg_len: float | None = None) -> Floats:
         """The exact score of each of ``rows``; 0 where nothing matches.

@@ -173,21 +173,24 @@ def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums
 
 
 @kernel
-def choose_stop(walk: Walk, sums: Bits, done: int, wanted: float, n_windows: int) -> int:
+def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, window: int) -> int:
     """How many terms to walk before the remaining rows are scored one by one, by what both are estimated to cost.
 
     Args:
         walk: of the query.
         sums: uint16[n_blocks, BLOCK] of the first ``done`` terms.
+        allow: bool[n_rows], or empty for all rows.
         done: terms walked.
         wanted: the k-th exact score so far, in steps.
-        n_windows: of the segment.
+        window: rows a window.
     """
+    n_windows = (sums.size + window - 1) // window
     rest, df = walk[1], walk[2]
     counts = np.zeros(258, np.int64)  # of sampled rows by the upper byte of their sums
     for block in range(0, sums.shape[0], SAMPLE):
         for lane in range(BLOCK):
-            counts[sums[block, lane] >> 8] += 1
+            if sums[block, lane] > 0 and (allow.size == 0 or allow[block * BLOCK + lane]):
+                counts[sums[block, lane] >> 8] += 1
     for i in range(255, -1, -1):
         counts[i] += counts[i + 1]
     m = df.size
@@ -338,8 +341,7 @@ def search(
     if size < k:
         stop = m
     elif done < m:
-        n_windows = (room.size + window - 1) // window
-        stop = choose_stop(walk, room, done, scores[0] / scale, n_windows)
+        stop = choose_stop(walk, room, allow, done, scores[0] / scale, window)
     add_terms(postings.words, walk, (done, stop), window, room)
     forget(room, seeds)  # scored already
     size = score_reaching(forward, query, weighting, allow, room, (scores, rows, size), (scale, rest[stop]))

@@ -67,11 +67,16 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """What engine.calibration found: BM25's weight, how many pseudo-queries voted, and the collection's passages then."""
+    """What engine.calibration found, and from how much.
+
+    bm25_weight, sparse_weight: of these legs, each alone beside a dense weight of 1; sparse_weight is None without such a
+    leg. samples: how many pseudo-queries voted. passages: the collection's at that time.
+    """
 
     bm25_weight: float
     samples: int
     passages: int
+    sparse_weight: float | None = None
 
 
 _calibration_decoder = msgspec.msgpack.Decoder(Calibration)

@@ -407,7 +407,7 @@ class CountResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("text", "vector", "sparse", "mode", "limit", "offset", "filter", "params", "fusion", "weights", "depth", "recall_target", "exact", "passages", "score_threshold", "explain", "multi", "rerank", "expansion", "examples", "fields")
+    __slots__ = ("text", "vector", "sparse", "mode", "limit", "offset", "filter", "params", "fusion", "weights", "depth", "recall_target", "exact", "passages", "score_threshold", "explain", "multi", "rerank", "task", "expansion", "examples", "fields")
     class ParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -433,6 +433,7 @@ class Query(_message.Message):
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     MULTI_FIELD_NUMBER: _ClassVar[int]
     RERANK_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     EXPANSION_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
@@ -454,10 +455,11 @@ class Query(_message.Message):
     explain: bool
     multi: TokenVectors
     rerank: int
+    task: str
     expansion: QueryExpansion
     examples: _containers.RepeatedCompositeFieldContainer[Example]
     fields: ResultFields
-    def __init__(self, text: _Optional[str] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[str] = ..., params: _Optional[_Mapping[str, Value]] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., depth: _Optional[_Union[LegDepths, _Mapping]] = ..., recall_target: _Optional[float] = ..., exact: _Optional[bool] = ..., passages: _Optional[int] = ..., score_threshold: _Optional[float] = ..., explain: _Optional[bool] = ..., multi: _Optional[_Union[TokenVectors, _Mapping]] = ..., rerank: _Optional[int] = ..., expansion: _Optional[_Union[QueryExpansion, _Mapping]] = ..., examples: _Optional[_Iterable[_Union[Example, _Mapping]]] = ..., fields: _Optional[_Union[ResultFields, _Mapping]] = ...) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[str] = ..., params: _Optional[_Mapping[str, Value]] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., depth: _Optional[_Union[LegDepths, _Mapping]] = ..., recall_target: _Optional[float] = ..., exact: _Optional[bool] = ..., passages: _Optional[int] = ..., score_threshold: _Optional[float] = ..., explain: _Optional[bool] = ..., multi: _Optional[_Union[TokenVectors, _Mapping]] = ..., rerank: _Optional[int] = ..., task: _Optional[str] = ..., expansion: _Optional[_Union[QueryExpansion, _Mapping]] = ..., examples: _Optional[_Iterable[_Union[Example, _Mapping]]] = ..., fields: _Optional[_Union[ResultFields, _Mapping]] = ...) -> None: ...
 
 class ResultFields(_message.Message):
     __slots__ = ("values",)
@@ -696,7 +698,7 @@ class Landmark(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., vector: _Optional[bytes] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
-    __slots__ = ("name", "dim", "sparse", "language", "dense_kind", "weights", "multi", "multi_dim", "expansion")
+    __slots__ = ("name", "dim", "sparse", "language", "dense_kind", "weights", "multi", "multi_dim", "task", "expansion")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
@@ -705,6 +707,7 @@ class CreateCollectionRequest(_message.Message):
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     MULTI_FIELD_NUMBER: _ClassVar[int]
     MULTI_DIM_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     EXPANSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     dim: int
@@ -714,8 +717,9 @@ class CreateCollectionRequest(_message.Message):
     weights: LegWeights
     multi: bool
     multi_dim: int
+    task: str
     expansion: Expansion
-    def __init__(self, name: _Optional[str] = ..., dim: _Optional[int] = ..., sparse: _Optional[bool] = ..., language: _Optional[str] = ..., dense_kind: _Optional[_Union[DenseKind, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., multi: _Optional[bool] = ..., multi_dim: _Optional[int] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., dim: _Optional[int] = ..., sparse: _Optional[bool] = ..., language: _Optional[str] = ..., dense_kind: _Optional[_Union[DenseKind, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., multi: _Optional[bool] = ..., multi_dim: _Optional[int] = ..., task: _Optional[str] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ...) -> None: ...
 
 class Expansion(_message.Message):
     __slots__ = ("method", "n", "use", "bm25")
@@ -790,7 +794,7 @@ class OptimizeCollectionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class CollectionInfo(_message.Message):
-    __slots__ = ("name", "model", "fingerprint", "dim", "coarse_dim", "legs", "language", "weights", "documents", "passages", "sequence", "multi_dim", "expansion", "generator")
+    __slots__ = ("name", "model", "fingerprint", "dim", "coarse_dim", "legs", "language", "weights", "documents", "passages", "sequence", "multi_dim", "dtype", "task", "expansion", "generator")
     class WeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -810,6 +814,8 @@ class CollectionInfo(_message.Message):
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     MULTI_DIM_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     EXPANSION_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -824,9 +830,11 @@ class CollectionInfo(_message.Message):
     passages: int
     sequence: int
     multi_dim: int
+    dtype: str
+    task: str
     expansion: Expansion
     generator: str
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ..., multi_dim: _Optional[int] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ..., generator: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ..., multi_dim: _Optional[int] = ..., dtype: _Optional[str] = ..., task: _Optional[str] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ..., generator: _Optional[str] = ...) -> None: ...
 
 class RecallEstimate(_message.Message):
     __slots__ = ("recall", "lower", "sample")

@@ -44,6 +44,8 @@ def collection_to_wire(info: CollectionInfo) -> pb.CollectionInfo:
         expansion=None if info.expansion is None else expansion_to_wire(info.expansion),
         generator=info.generator,
         multi_dim=info.multi_dim,
+        dtype=info.dtype,
+        task=info.task,
     )
 
 
@@ -64,6 +66,8 @@ def collection_from_wire(message: pb.CollectionInfo) -> CollectionInfo:
         expansion=expansion_from_wire(message.expansion) if message.HasField("expansion") else None,
         generator=message.generator if message.HasField("generator") else None,
         multi_dim=message.multi_dim,
+        dtype=message.dtype if message.HasField("dtype") else None,
+        task=message.task if message.HasField("task") else None,
     )
 
 

@@ -65,6 +65,7 @@ def query_to_wire(query: Query) -> pb.Query:
     with checked_types("query", InvalidQuery):
         message = pb.Query(
             text=query.text,
+            task=query.task,
             mode=MODE.to_wire(query.mode),
             limit=query.limit,
             offset=query.offset,
@@ -107,6 +108,7 @@ def query_from_wire(message: pb.Query) -> Query:
     has = message.HasField
     return Query(
         text=message.text if has("text") else None,
+        task=message.task if has("task") else None,
         vector=vector_from_wire(message.vector, "vector", InvalidQuery) if has("vector") else None,
         sparse=sparse_from_wire(message.sparse, "sparse", InvalidQuery) if has("sparse") else None,
         multi=tokens_from_wire(message.multi, "multi", InvalidQuery) if has("multi") else None,

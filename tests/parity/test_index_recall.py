@@ -47,7 +47,7 @@ def test_approximate_sparse_search_keeps_its_recall():
     index = SparseIndex.build(rows, bm25=Bm25(), window=1_000)
     found = []
     for seed in range(60):
-        query = random_query(seed, n_terms=400, max_terms=40)
+        query = random_query(seed, n_terms=400, max_terms=160)
         exact, near = index.search(query, 10), index.search(query, 10, approximate=True)
         if len(exact):
             found.append(np.isin(exact.rows, near.rows).mean())

@@ -119,6 +119,7 @@ queries = st.builds(
     offset=int64,
     filter=maybe | texts,
     params=metadata,
+    task=maybe | texts,
     fusion=st.sampled_from(FUSIONS),
     weights=maybe | weights,
     depth=maybe | st.dictionaries(legs, int64, max_size=3),
@@ -178,6 +179,8 @@ infos = st.builds(
     expansion=maybe | expansions,
     generator=maybe | texts,
     multi_dim=counts,
+    dtype=maybe | texts,
+    task=maybe | texts,
 )
 segments = st.builds(
     SegmentStats,

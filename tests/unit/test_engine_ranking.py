@@ -30,12 +30,20 @@ def test_a_token_score_below_zero_still_has_a_rank_and_a_lexical_score_of_zero_h
 
 
 def test_token_vectors_are_fused_as_they_are_with_the_default_weight():
-    weights = default_weights(0.5, multi=True)
+    weights = default_weights(0.5, legs=("dense", "bm25", "multi"))
     assert weights["multi"] == pytest.approx(MULTI_WEIGHT / (1.5 + MULTI_WEIGHT))
     fused = fuse(
         np.array([[0.5, 0.8]], np.float32), ("dense", "multi"), "convex", weights, {"dense": 1.0, "multi": 1.0}
     )
     assert fused == pytest.approx([0.5 * weights["dense"] + 0.8 * weights["multi"]])
+
+
+def test_default_weights_sum_to_one_over_the_legs_that_there_are():
+    assert default_weights(0.5) == pytest.approx({"dense": 1 / 1.5, "bm25": 0.5 / 1.5})
+    assert default_weights(0.25, 1.0, legs=("dense", "sparse", "bm25")) == pytest.approx(
+        {"dense": 1 / 2.2, "sparse": 1 / 2.2, "bm25": 0.2 / 2.2}
+    )
+    assert default_weights(legs=("bm25",)) == {"bm25": 1.0}
 
 
 def test_dbsf_maps_three_deviations_to_one():

@@ -73,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=Path, help="the folder of the scale corpus; none: made-up passages")
     parser.add_argument("--sizes", default="10000,100000", help="passages, by commas")
+    parser.add_argument("--kind", default="auto", help="of the dense index, as a collection is created with")
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument(
         "--exact", type=int, default=50, help="queries whose recall is measured, which scan all vectors"
@@ -104,7 +105,7 @@ def _run(step: str, arguments: argparse.Namespace, size: int) -> dict[str, Any]:
 
 def _folder(arguments: argparse.Namespace, size: int) -> Path:
     kind = "made-up" if arguments.scale is None else "scale"
-    found: Path = arguments.data / f"{kind}-{size}"
+    found: Path = arguments.data / f"{kind}-{arguments.kind}-{size}"
     return found
 
 
@@ -119,7 +120,7 @@ def _build(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
     corpus, folder = _corpus(arguments, size), _folder(arguments, size)
     shutil.rmtree(folder, ignore_errors=True)
     with open_engine(folder, model=None) as engine:
-        collection = engine.create_collection("c", dim=corpus.vectors.shape[1])
+        collection = engine.create_collection("c", dim=corpus.vectors.shape[1], dense_kind=arguments.kind)
         began, written = time.perf_counter(), written_bytes()
         for answer in collection.ingest(corpus.documents(0, size)):
             assert answer.status == "added", answer

@@ -203,9 +203,16 @@ def _print_local(results: list[dict[str, Any]]) -> None:
     print("\nOne query on one thread, in the process, vectors supplied; milliseconds.\n")
     stages = ("embed_ms", "filter_ms", "search_ms", "rescore_ms", "fuse_ms", "fetch_ms")
     print_table(
-        ["passages", "query", "p50", "p99", *(stage.removesuffix("_ms") for stage in stages)],
+        ["passages", "query", "p50", "p99", "CPU", *(stage.removesuffix("_ms") for stage in stages)],
         [
-            [r["passages"], name, took["p50_ms"], took["p99_ms"], *(took.get(stage) for stage in stages)]
+            [
+                r["passages"],
+                name,
+                took["p50_ms"],
+                took["p99_ms"],
+                took["cpu_ms"],
+                *(took.get(stage) for stage in stages),
+            ]
             for r in results
             for name, took in r["modes"].items()
         ],

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from index.arrays import Bits, Doubles, Floats, Mask, Ordinals, Rows
-from index.kernels import BLOCK, kernel, offer
+from index.kernels import BLOCK, kernel, offer, prefetch
 from index.postings import LEVELS, Forward, Postings, Weighting, factor_of
 
 MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16-bit sum up by one
@@ -21,12 +21,14 @@ MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16
 # passages their k-th best score is 0.99 of the final one (benchmarks/sparse_search.py), for a twentieth of the postings.
 FIRST_COVER, SEEDS = 0.65, 4
 # What decides how far to walk, in nanoseconds: a posting, a block of a term in a window, scoring a row exactly.
-POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 1000.0
+POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 600.0
 TYPICAL_GAIN = 0.15  # of the reach still unwalked, what a row near the top gets on average
+TOGETHER = 64  # rows scored one after the other before the k-th score is looked at again
+LINE, AHEAD = 16, 2  # values of 32 bits in a cache line; how many rows or blocks ahead memory is asked for
 SAMPLE = 64  # one block of rows in so many is counted to estimate how many rows reach a sum
 
-# A query: ordinals uint32[m] ascending; weights float64[m] above zero; a hash table of the ordinals (``make_slots``); and the weights
-# in place, float32[n_terms], empty where the vocabulary is large or values are saturated before they are weighted.
+# A query: ordinals uint32[m] ascending; weights float64[m] above zero; a hash table of the ordinals (``make_slots``); and the
+# weights in place, float32[n_terms], empty where the vocabulary is large or values are saturated before they are weighted.
 Query: TypeAlias = tuple[Ordinals, Doubles, Ordinals, Floats]
 Heap: TypeAlias = tuple[Floats, Rows, int]  # scores, rows, how many places are filled
 # Terms by yield: ordinals' places int64[m]; rest float64[m + 1], what the terms from i on can add, in steps; doc_freq int64[m];
@@ -83,10 +85,20 @@ def exact_score(forward: Forward, row: int, query: Query, weighting: Weighting) 
 
 
 @kernel
+def prefetch_row(forward: Forward, row: int) -> None:
+    """Ask for what ``exact_score`` reads of a row."""
+    for j in range(forward.indptr[row], forward.indptr[row + 1], LINE):
+        prefetch(forward.ordinals, j)
+        prefetch(forward.values, j)
+
+
+@kernel
 def score_rows(forward: Forward, rows: Rows, query: Query, weighting: Weighting) -> Floats:
     """``exact_score`` of each row: float32[rows.size]."""
     scores = np.empty(rows.size, np.float32)
     for i in range(rows.size):
+        if i + AHEAD < rows.size:
+            prefetch_row(forward, rows[i + AHEAD])
         scores[i] = exact_score(forward, rows[i], query, weighting)
     return scores
 
@@ -143,6 +155,9 @@ def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums
         if terms[0] == 0:
             part[:] = np.uint16(0)
         for i in range(terms[0], terms[1]):
+            if i + AHEAD < terms[1]:
+                prefetch(words, cursors[i + AHEAD, 0])
+                prefetch(words, cursors[i + AHEAD, 0] + 2 * LINE)
             at = cursors[i, 0]
             if at == cursors[i, 1] or words[at] != start // window:
                 continue
@@ -228,10 +243,10 @@ def score_greatest(
     """Score the ``count`` allowed rows with the greatest sums; the rows, and how many places of the heap are filled now."""
     scores, rows, size = heap
     found = greatest_sums(sums, allow, count)
-    for row in found:
-        score = exact_score(forward, row, query, weighting)
-        if score > 0.0:
-            size = offer(scores, rows, size, score, row)
+    exact = score_rows(forward, found, query, weighting)
+    for i in range(found.size):
+        if exact[i] > 0.0:
+            size = offer(scores, rows, size, exact[i], found[i])
     return found, size
 
 
@@ -257,19 +272,24 @@ def score_reaching(
         scale: how much score a step is worth at most, and how many steps the terms that were not walked can add.
     """
     scores, rows, size = heap
-    k = scores.size
-    cut = least_sum(scores[0], scale) if size == k else np.uint16(1)
+    cut = least_sum(scores[0], scale) if size == scores.size else np.uint16(1)
+    waiting = np.empty(TOGETHER + BLOCK, np.int64)
+    n_waiting = 0
     for block in range(sums.shape[0]):
-        if not any_sum_reaches(sums, block, cut):
-            continue
-        for lane in range(BLOCK):
-            row = block * BLOCK + lane
-            if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
-                score = exact_score(forward, row, query, weighting)
-                if score > 0.0:
-                    size = offer(scores, rows, size, score, row)
-                if size == k:
-                    cut = max(cut, least_sum(scores[0], scale))
+        if any_sum_reaches(sums, block, cut):
+            for lane in range(BLOCK):
+                row = block * BLOCK + lane
+                if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
+                    waiting[n_waiting] = row
+                    n_waiting += 1
+        if n_waiting >= TOGETHER or (n_waiting > 0 and block == sums.shape[0] - 1):
+            exact = score_rows(forward, waiting[:n_waiting], query, weighting)
+            for i in range(n_waiting):
+                if exact[i] > 0.0:
+                    size = offer(scores, rows, size, exact[i], waiting[i])
+            if size == scores.size:
+                cut = max(cut, least_sum(scores[0], scale))
+            n_waiting = 0
     return size
 
 

@@ -91,17 +91,19 @@ class ScaleData:
 
     def sparse(self) -> SparseRows:
         """The learned sparse rows (weights were kept as float16); copies."""
-        return self._rows("sparse")
+        return self.rows("sparse", 0, self.n)
 
     def bm25(self) -> SparseRows:
         """Term counts by the analyser, terms as hashes."""
-        return self._rows("bm25")
+        return self.rows("bm25", 0, self.n)
 
-    def _rows(self, name: str) -> SparseRows:
-        indptr = np.load(self.folder / f"{name}_indptr.npy", mmap_mode="r")[: self.n + 1].astype(np.int64)
-        terms = np.load(self.folder / f"{name}_terms.npy", mmap_mode="r")[: indptr[-1]].astype(np.uint64)
-        values = np.load(self.folder / f"{name}_values.npy", mmap_mode="r")[: indptr[-1]].astype(np.float32)
-        return SparseRows(indptr, terms, values)
+    def rows(self, leg: str, start: int, end: int) -> SparseRows:
+        """The rows start to end of one leg ("sparse" or "bm25"); copies."""
+        indptr = np.load(self.folder / f"{leg}_indptr.npy", mmap_mode="r")[start : end + 1].astype(np.int64)
+        held = slice(int(indptr[0]), int(indptr[-1]))
+        terms = np.load(self.folder / f"{leg}_terms.npy", mmap_mode="r")[held].astype(np.uint64)
+        values = np.load(self.folder / f"{leg}_values.npy", mmap_mode="r")[held].astype(np.float32)
+        return SparseRows(indptr - indptr[0], terms, values)
 
 
 def load(folder: Path, n: int | None = None) -> ScaleData:

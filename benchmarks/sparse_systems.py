@@ -6,7 +6,6 @@ All get the same rows and queries: BM25 counts of our analyser with k1 1.2 and b
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -75,9 +74,14 @@ class System:
                 hits = ask(query, k)
                 times.append(1e3 * (time.perf_counter() - began))
                 found.append([int(row) for row in hits])
-            peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-            outcomes.append(asdict(Outcome(name, times, found, built.index_mb, peak, built.build_s)))
+            outcomes.append(asdict(Outcome(name, times, found, built.index_mb, _peak_megabytes(), built.build_s)))
         (folder / f"found_{self.name}_{leg}_{size}.json").write_text(json.dumps(outcomes), encoding="utf-8")
+
+
+def _peak_megabytes() -> int:
+    """The most memory that this process held since it began (getrusage would count its parent's too)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
 
 
 def index_of(data: ScaleData, leg: str) -> tuple[SparseIndex, float]:

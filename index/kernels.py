@@ -2,8 +2,8 @@
 
 Every kernel is serial, releases the GIL and is cached on disk by numba; threads come from whoever serves requests.
 (``parallel=True`` under a threaded server aborts the process with numba's default threading layer.) ``py_func`` of each
-is the same function uncompiled: the tests run both. The kernels of the inverted index are in
-``index/sparse_kernels.py`` and ``index/sparse_scores.py``.
+is the same function uncompiled: the tests run both. The kernels of the inverted index are in ``index/sparse_kernels.py`` and
+``index/sparse_scoring.py``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -124,6 +125,26 @@ def _bitcast(_typing_context: object, _bits: object) -> tuple[object, object]:
 
 # The float32 that has the given 32 bits; only inside kernels.
 float_of_bits = cast(Callable[[np.uint32], np.float32], intrinsic(_bitcast))
+
+
+def _prefetch(_typing_context: object, array: Any, _place: object) -> tuple[object, object]:  # noqa: ANN401
+    """What numba compiles ``prefetch`` to: LLVM's prefetch of an element's cache line, for reading."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> object:  # noqa: ANN401
+        values = context.make_array(array)(context, builder, arguments[0])
+        line = builder.bitcast(builder.gep(values.data, [arguments[1]]), ir.IntType(8).as_pointer())
+        flag = ir.IntType(32)
+        called = ir.FunctionType(ir.VoidType(), [line.type, flag, flag, flag])
+        hint = builder.module.declare_intrinsic("llvm.prefetch", (line.type,), called)
+        builder.call(hint, [line, flag(0), flag(3), flag(1)])  # to read, keep in all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+# Ask for the cache line of array[place] (1-D, contiguous); only inside kernels. A place behind the end is harmless. Rows that lie
+# far apart cost a page walk and a memory access each: asked for two rows ahead, they cost half.
+prefetch = cast(Callable[[NDArray[Any], int], None], intrinsic(_prefetch))
 
 
 @fast_kernel

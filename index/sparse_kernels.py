@@ -1,4 +1,4 @@
-"""The compiled loops of a sparse search: walk the postings, and score exactly what they cannot decide.
+"""The compiled loops of a sparse search: walk the postings, score rows exactly.
 
 Scatter-add in windows as in SINDI (Li et al., PVLDB 2026) and in Qdrant's sparse index, made rank-safe: impacts are rounded up,
 so what the walked terms add to a row, plus the most that the others can add, bounds the row's score from above. As in MaxScore
@@ -13,17 +13,18 @@ from typing import TypeAlias
 import numpy as np
 
 from index.arrays import Bits, Doubles, Floats, Mask, Rows
-from index.kernels import BLOCK, kernel, offer
+from index.kernels import BLOCK, kernel, offer, prefetch
 from index.postings import LEVELS, Forward, Postings, Weighting
-from index.sparse_scores import Query, exact_score
+from index.sparse_scoring import AHEAD, LINE, Query, score_rows
 
 MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16-bit sum up by one
 # The part of the query's reach that is walked first; and how many rows, as a multiple of k, are then scored: on a million real
 # passages their k-th best score is 0.99 of the final one (benchmarks/sparse_search.py), for a twentieth of the postings.
 FIRST_COVER, SEEDS = 0.65, 4
 # What decides how far to walk, in nanoseconds: a posting, a block of a term in a window, scoring a row exactly.
-POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 1000.0
+POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 600.0
 TYPICAL_GAIN = 0.15  # of the reach still unwalked, what a row near the top gets on average
+TOGETHER = 64  # rows scored one after the other before the k-th score is looked at again
 SAMPLE = 64  # one block of rows in so many is counted to estimate how many rows reach a sum
 
 Heap: TypeAlias = tuple[Floats, Rows, int]  # scores, rows, how many places are filled
@@ -84,6 +85,9 @@ def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums
         if terms[0] == 0:
             part[:] = np.uint16(0)
         for i in range(terms[0], terms[1]):
+            if i + AHEAD < terms[1]:
+                prefetch(words, cursors[i + AHEAD, 0])
+                prefetch(words, cursors[i + AHEAD, 0] + 2 * LINE)
             at = cursors[i, 0]
             if at == cursors[i, 1] or words[at] != start // window:
                 continue
@@ -169,10 +173,10 @@ def score_greatest(
     """Score the ``count`` allowed rows with the greatest sums; the rows, and how many places of the heap are filled now."""
     scores, rows, size = heap
     found = greatest_sums(sums, allow, count)
-    for row in found:
-        score = exact_score(forward, row, query, weighting)
-        if score > 0.0:
-            size = offer(scores, rows, size, score, row)
+    exact = score_rows(forward, found, query, weighting)
+    for i in range(found.size):
+        if exact[i] > 0.0:
+            size = offer(scores, rows, size, exact[i], found[i])
     return found, size
 
 
@@ -198,19 +202,24 @@ def score_reaching(
         scale: how much score a step is worth at most, and how many steps the terms that were not walked can add.
     """
     scores, rows, size = heap
-    k = scores.size
-    cut = least_sum(scores[0], scale) if size == k else np.uint16(1)
+    cut = least_sum(scores[0], scale) if size == scores.size else np.uint16(1)
+    waiting = np.empty(TOGETHER + BLOCK, np.int64)
+    n_waiting = 0
     for block in range(sums.shape[0]):
-        if not any_sum_reaches(sums, block, cut):
-            continue
-        for lane in range(BLOCK):
-            row = block * BLOCK + lane
-            if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
-                score = exact_score(forward, row, query, weighting)
-                if score > 0.0:
-                    size = offer(scores, rows, size, score, row)
-                if size == k:
-                    cut = max(cut, least_sum(scores[0], scale))
+        if any_sum_reaches(sums, block, cut):
+            for lane in range(BLOCK):
+                row = block * BLOCK + lane
+                if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
+                    waiting[n_waiting] = row
+                    n_waiting += 1
+        if n_waiting >= TOGETHER or (n_waiting > 0 and block == sums.shape[0] - 1):
+            exact = score_rows(forward, waiting[:n_waiting], query, weighting)
+            for i in range(n_waiting):
+                if exact[i] > 0.0:
+                    size = offer(scores, rows, size, exact[i], waiting[i])
+            if size == scores.size:
+                cut = max(cut, least_sum(scores[0], scale))
+            n_waiting = 0
     return size
 
 

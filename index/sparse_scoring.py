@@ -1,4 +1,4 @@
-"""The compiled loops that look into the forward index: what a row scores exactly, and which rows hold a term."""
+"""The compiled loops that score given rows of a sparse index exactly, and count who holds a term."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TypeAlias
 import numpy as np
 
 from index.arrays import Doubles, Floats, Mask, Ordinals, Rows
-from index.kernels import kernel
+from index.kernels import kernel, prefetch
 from index.postings import Forward, Postings, Weighting, factor_of
 
-# A query: ordinals uint32[m] ascending; weights float64[m] above zero; a hash table of the ordinals (``make_slots``); and
-# the weights in place, float32[n_terms], empty where the vocabulary is large or values are saturated before they are weighted.
+LINE, AHEAD = 16, 2  # values of 32 bits in a cache line; how many rows or blocks ahead memory is asked for
+
+# A query: ordinals uint32[m] ascending; weights float64[m] above zero; a hash table of the ordinals (``make_slots``); and the
+# weights in place, float32[n_terms], empty where the vocabulary is large or values are saturated before they are weighted.
 Query: TypeAlias = tuple[Ordinals, Doubles, Ordinals, Floats]
 
 
@@ -57,11 +59,27 @@ def exact_score(forward: Forward, row: int, query: Query, weighting: Weighting) 
         for j in range(forward.indptr[row], forward.indptr[row + 1]):  # terms that the query lacks add an exact zero
             total += np.float64(by_ordinal[forward.ordinals[j]]) * np.float64(forward.values[j])
         return np.float32(total)
+    last = slots.size - 1
+    length = forward.lengths[row]
     for j in range(forward.indptr[row], forward.indptr[row + 1]):
-        place = place_of(forward.ordinals[j], ordinals, slots)
-        if place > 0:
-            total += weights[place - 1] * factor_of(forward.values[j], forward.lengths[row], weighting)
+        ordinal = forward.ordinals[j]
+        slot = np.int64(ordinal) & last
+        place = slots[slot]
+        while place > 0:
+            if ordinals[place - 1] == ordinal:
+                total += weights[place - 1] * factor_of(forward.values[j], length, weighting)
+                break
+            slot = (slot + 1) & last
+            place = slots[slot]
     return np.float32(total)
+
+
+@kernel
+def prefetch_row(forward: Forward, row: int) -> None:
+    """Ask for what ``exact_score`` reads of a row."""
+    for j in range(forward.indptr[row], forward.indptr[row + 1], LINE):
+        prefetch(forward.ordinals, j)
+        prefetch(forward.values, j)
 
 
 @kernel
@@ -69,6 +87,8 @@ def score_rows(forward: Forward, rows: Rows, query: Query, weighting: Weighting)
     """``exact_score`` of each row: float32[rows.size]."""
     scores = np.empty(rows.size, np.float32)
     for i in range(rows.size):
+        if i + AHEAD < rows.size:
+            prefetch_row(forward, rows[i + AHEAD])
         scores[i] = exact_score(forward, rows[i], query, weighting)
     return scores
 

@@ -87,6 +87,7 @@ def _measure_set(evaluation_set: EvaluationSet, data: Path, model: str, peers: b
     result: dict[str, Any] = {name: metrics.ndcg_at_10 for name, metrics in found.items()}
     result["recall_at_100"] = {name: round(metrics.recall_at_100, 4) for name, metrics in found.items()}
     result["bm25_weight"] = round(_alone(weights) / weights["dense"], 3)
+    result["sparse_weight"] = round(weights["sparse"] / weights["dense"], 3) if "sparse" in weights else None
     result["index_s"] = round(index_s, 1)
     if peers:
         result["sentence-transformers"] = _sentence_transformers(evaluation_set).ndcg_at_10
@@ -96,7 +97,10 @@ def _measure_set(evaluation_set: EvaluationSet, data: Path, model: str, peers: b
 
 def _alone(weights: Mapping[str, float]) -> float:
     """BM25's weight in a collection without a learned sparse leg."""
-    return weights["bm25"] / (BM25_SHARE if "sparse" in weights else 1.0)
+    if "sparse" not in weights:
+        return weights["bm25"]
+    relative = weights["bm25"] / weights["dense"]
+    return weights["dense"] * (relative / BM25_SHARE) ** 2  # the inverse of engine.fusion.beside_sparse
 
 
 def _run(
@@ -176,13 +180,13 @@ def _print(results: dict[str, dict[str, Any]]) -> None:
         gains["third leg"] = lambda r: r["hybrid"] - r["dense + bm25"]
     rows = [
         [name, *(result.get(column) for column in columns), *(f"{gain(result):+.4f}" for gain in gains.values()),
-         result["bm25_weight"]]
+         result["bm25_weight"], result["sparse_weight"]]
         for name, result in results.items()
     ]  # fmt: skip
     means = [f"{np.mean([gain(result) for result in results.values()]):+.4f}" for gain in gains.values()]
-    rows.append(["mean", *_means(results.values(), columns), *means, ""])
+    rows.append(["mean", *_means(results.values(), columns), *means, "", ""])
     print("nDCG@10 (linear gain)\n")
-    print_table(["set", *columns, *gains, "BM25 weight"], rows)
+    print_table(["set", *columns, *gains, "BM25 weight", "sparse weight"], rows)
     recalls = {name: result["recall_at_100"] for name, result in results.items()}
     legs = [column for column in columns if column in next(iter(recalls.values()))]
     print("\nrecall@100\n")

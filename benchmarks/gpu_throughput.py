@@ -37,8 +37,9 @@ import torch
 from benchmarks.embed_throughput import read_texts
 from benchmarks.report import environment, print_json, print_table
 from embedder.checkpoint import open_checkpoint, recipe_for
+from embedder.dtypes import Dtype
 from embedder.embedder import DocumentInput, Embedder
-from embedder.recipe import Dtype, Recipe
+from embedder.recipe import Recipe
 
 MAX_TOKENS = 1024
 VOCABULARY = 151_936

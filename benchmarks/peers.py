@@ -1,12 +1,14 @@
 """How fast and how good is Landmark beside other embedded engines, on the same real passages?
 
     python -m benchmarks.peers --passages 20000 --queries 200
+    python -m benchmarks.peers --scale FOLDER --passages 100000 --plots docs/plots
 
 Every system gets the same passages with the same vectors, and answers the same held-out queries by text and vector: ten
 hits with their texts, fused from a hundred candidates of each leg. Each runs in a process of its own, one after the other,
 with the threads that it chooses. No phase goes on for long after ``--seconds``, so a slow system is measured on the first
 passages or queries only; its row says on how many. Peers that are not installed are reported as missing
-(`pip install -e '.[peers]'`). Prints Markdown and one line of JSON.
+(`pip install -e '.[peers]'`). Prints Markdown and one line of JSON. With ``--scale`` the passages, queries and vectors are
+those of the scale corpus (``benchmarks.scale_corpus``), whose queries name no right passage: MRR is then empty.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import peers_measure
-from benchmarks.peers_data import DataSet, load
+from benchmarks.peers_data import DataSet, load, load_scale
 from benchmarks.peers_systems import PEERS, measure_peer
+from benchmarks.plots import write_lines
 from benchmarks.report import PACKAGES, environment, print_json, print_table
 
 SYSTEMS = ("landmark", *PEERS)
@@ -35,6 +38,7 @@ COLUMNS = {  # key of a result → title, digits
     "indexed_per_s": ("durable and indexed/s", 0),
     "p50_ms": ("hybrid p50 ms", 1),
     "p99_ms": ("p99 ms", 1),
+    "qps": ("QPS", 0),
     "cpu_ms": ("CPU ms", 1),
     "queries": ("queries timed", 0),
     "hybrid_mrr_at_10": ("MRR@10", 3),
@@ -43,16 +47,17 @@ COLUMNS = {  # key of a result → title, digits
     "disk_mib": ("disk MiB", 0),
     "rss_mib": ("peak RSS MiB", 0),
 }
+SCALE_VECTORS = "those of the scale corpus, 384 dimensions"
 VECTORS = (
     "idf-weighted mean of the built-in model's static word-piece embeddings, mean removed, unit length, 384 dimensions"
 )
-HOW_TO_READ = f"""Vectors: {VECTORS}.
-Stored/s: until the system's calls return, with the durability that each promises by default (see its note). Durable and
-indexed/s: until every index is built as well and every file is fsynced, by the benchmark where the system does not. CPU ms:
-processor time of a hybrid query on all cores. Recall@10: of the dense leg, against a scan. MRR@10: of the passage that a
-query was written for; each system has its own text analysis and fusion; comparable only between rows of as many passages.
-Peak RSS: of the process and its children, libraries included, above the data set that it holds. Embedded modes only: the
-servers of Qdrant, Milvus and Chroma are other programs, and are not measured here."""
+HOW_TO_READ = """Stored/s: until the system's calls return, with the durability that each promises by default (see its note).
+Durable and indexed/s: until every index is built as well and every file is fsynced, by the benchmark where the system does
+not. CPU ms: processor time of a hybrid query on all cores. QPS: of hybrid queries of one caller. Recall@10: of the dense
+leg, against a scan. MRR@10: of the passage that a query was written for; each system has its own text analysis and fusion;
+comparable only between rows of as many passages. Peak RSS: of the process and its children, libraries included, above the
+data set that it holds. Embedded modes only: the servers of Qdrant, Milvus and Chroma are other programs, and are not
+measured here."""
 
 
 def main() -> None:
@@ -68,7 +73,10 @@ def main() -> None:
         results.append(_run(name, arguments))
         print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     where = environment(arguments.seed, (*PACKAGES, *PEER_PACKAGES))
+    print(f"Vectors: {VECTORS if arguments.scale is None else SCALE_VECTORS}.")
     _print_markdown(results, where)
+    if arguments.plots is not None:
+        _draw(results, arguments.plots)
     settings = {"passages": arguments.passages, "queries": arguments.queries, "seconds": arguments.seconds}
     print_json({"benchmark": "peers", "environment": where, **settings, "targets": TARGETS, "results": results})
 
@@ -87,6 +95,18 @@ def _print_markdown(results: list[dict[str, object]], where: dict[str, object]) 
             print(f"- landmark besides: {over}; first answer after SIGKILL in {reopened}.".format(**result))
     print(f"\n{where['cpu']}, {where['cores']} cores, {where['memory_gib']} GiB; Python {where['python']}, ", end="")
     print(f"{', '.join(f'{name} {version}' for name, version in versions.items())}; seed {where['seed']}.\n")
+
+
+def _draw(results: list[dict[str, object]], folder: Path) -> None:
+    """One mark a system: recall of the dense leg against its queries a second, and disk against hybrid queries a second."""
+    for name, x, y, labels in (
+        ("peers-recall.svg", "dense_recall_at_10", "dense_qps", ("recall@10", "QPS, dense, one caller")),
+        ("peers-cost.svg", "disk_mib", "qps", ("disk MiB", "QPS, hybrid, one caller")),
+    ):
+        marks = {str(r["system"]): [(float(str(r[x])), float(str(r[y])))] for r in results if x in r and y in r}
+        if marks:
+            title = f"{max(int(str(r.get('passages', 0))) for r in results):,} passages"
+            write_lines(folder / name, title, marks, x=labels[0], y=labels[1], log_x=x == "disk_mib")
 
 
 def _row(result: dict[str, object]) -> list[object]:
@@ -108,6 +128,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folders = [path for path in (Path("../shared/train"), Path("../shared/corpora")) if path.is_dir()]
     parser.add_argument("--texts", type=Path, nargs="+", default=folders, help="folders of *.jsonl.zst")
+    parser.add_argument("--scale", type=Path, help="the folder of the scale corpus, instead of --texts")
+    parser.add_argument("--plots", type=Path, help="a folder for the plots")
     parser.add_argument("--passages", type=int, default=200_000)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--only", default="", help=f"of {', '.join(SYSTEMS)}, by commas")
@@ -121,12 +143,14 @@ def _arguments() -> argparse.Namespace:
     unknown = set(filter(None, arguments.only.split(","))) - set(SYSTEMS)
     if arguments.queries < 2:
         parser.error("--queries must be 2 or more: the first ones warm up")
-    if unknown or not arguments.texts:
+    if unknown or not (arguments.texts or arguments.scale):
         parser.error(f"unknown systems {sorted(unknown)}" if unknown else "give --texts")
     return arguments
 
 
 def _data_set(arguments: argparse.Namespace) -> DataSet:
+    if arguments.scale is not None:
+        return load_scale(arguments.scale, arguments.passages, arguments.queries)
     return load(arguments.data, arguments.texts, arguments.passages, arguments.queries, arguments.seed)
 
 

@@ -28,7 +28,7 @@ CHUNK = 4_096
 
 @dataclass(frozen=True)
 class DataSet:
-    """Passages with unit vectors; queries with theirs and the row of the passage that each one was written for."""
+    """Passages with unit vectors; queries with theirs and, if it is known, the row of the passage that each was written for."""
 
     texts: list[str]
     vectors: np.ndarray
@@ -45,8 +45,17 @@ class DataSet:
 
     def exact(self, limit: int) -> list[set[int]]:
         """The rows of the nearest passages of each query, by a float32 scan."""
-        found = np.argpartition(-(self.query_vectors @ self.vectors.T), limit, axis=1)[:, :limit]
-        return [set(rows.tolist()) for rows in found]
+        scans = (self.vectors @ vector for vector in self.query_vectors)
+        return [set(np.argpartition(-scores, limit)[:limit].tolist()) for scores in scans]
+
+
+def load_scale(folder: Path, n_passages: int, n_queries: int) -> DataSet:
+    """The first passages and queries of the folder that ``benchmarks.scale_corpus`` made, with the vectors in it."""
+    from benchmarks.scale_data import load
+
+    scale = load(folder, n_passages)
+    vectors = scale.dense.astype(np.float32)
+    return DataSet(scale.texts(), vectors, scale.queries.texts[:n_queries], scale.queries.dense[:n_queries], [])
 
 
 def load(data: Path, folders: list[Path], n_passages: int, n_queries: int, seed: int) -> DataSet:

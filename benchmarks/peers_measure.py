@@ -43,6 +43,11 @@ class Timed(Generic[T]):
         """Of the milliseconds of a query, as the caller waits for it."""
         return float(np.percentile(self.wall_ms, which))
 
+    @property
+    def per_second(self) -> float:
+        """Queries a second of the one caller."""
+        return 1e3 / float(np.mean(self.wall_ms))
+
 
 def run_queries(answer: Callable[[int], T], n_queries: int, seconds: float) -> Timed[T]:
     """Asks each query once, in their order, until ``seconds`` have passed. No cache of answers can help.
@@ -63,21 +68,27 @@ def run_queries(answer: Callable[[int], T], n_queries: int, seconds: float) -> T
 
 
 def measure_hybrid(data_set: DataSet, hybrid: Hybrid, seconds: float) -> dict[str, float]:
-    """Latency, processor time and MRR@10 of the passage that a query was written for. Every hit must bring its text."""
+    """Latency, processor time and, where it is known, MRR@10 of the passage that a query was written for.
+
+    Every hit must bring its text.
+    """
     timed = run_queries(hybrid, len(data_set.queries), seconds)
-    reciprocal = []
-    for passages, wanted in zip(timed.found, data_set.answers, strict=False):
+    for passages in timed.found:
         wrong = [row for row, text in passages if text != data_set.texts[row]]
         assert len(passages) == LIMIT, f"{len(passages)} hits"
         assert not wrong, f"rows with another text than their own: {wrong}"
+    reciprocal = []
+    for passages, wanted in zip(timed.found, data_set.answers, strict=False):
         rows = [row for row, _ in passages]
         reciprocal.append(1 / (rows.index(wanted) + 1) if wanted in rows else 0.0)
+    quality = {"hybrid_mrr_at_10": float(np.mean(reciprocal))} if reciprocal else {}
     return {
         "p50_ms": timed.percentile(50),
         "p99_ms": timed.percentile(99),
         "cpu_ms": timed.cpu_ms,
+        "qps": timed.per_second,
         "queries": len(timed.wall_ms),
-        "hybrid_mrr_at_10": float(np.mean(reciprocal)),
+        **quality,
     }
 
 
@@ -86,7 +97,8 @@ def measure_dense(data_set: DataSet, dense: Dense, seconds: float) -> dict[str, 
     timed = run_queries(dense, len(data_set.queries), seconds)
     exact = data_set.exact(LIMIT)
     recall = [len(wanted & set(rows[:LIMIT])) / LIMIT for wanted, rows in zip(exact, timed.found, strict=False)]
-    return {"dense_p50_ms": timed.percentile(50), "dense_recall_at_10": float(np.mean(recall))}
+    quality = {"dense_recall_at_10": float(np.mean(recall))}
+    return {"dense_p50_ms": timed.percentile(50), "dense_qps": timed.per_second, **quality}
 
 
 def disk_mib(folder: Path) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.settings import generator_option
+from cli.settings import generator_option, is_given
 
 if TYPE_CHECKING:
     from engine.examples import Examples
@@ -28,8 +28,9 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """What goes with a query: what is written about it, and how many of which examples are shown with it."""
+    """What goes with a query: its task, what is written about it, and how many of which examples are shown with it."""
 
+    task: str | None
     expansion: QueryExpansion | None
     examples: Examples | None
     shots: int
@@ -37,6 +38,15 @@ class Enrichment:
     def shown(self, question: str) -> tuple[tuple[str, str], ...]:
         """The examples for one question."""
         return () if self.examples is None else self.examples.nearest(question, self.shots)
+
+    def check_generator(self) -> None:
+        """Refuse a ``--generator`` on the command line of a query that asks for nothing from it.
+
+        Raises:
+            click.UsageError: there is no ``--expand``.
+        """
+        if self.expansion is None and is_given("generator"):
+            raise click.UsageError("--generator needs --expand: what it is to write about the query.")
 
 
 def document_expansion_options(command: Command) -> Command:
@@ -78,21 +88,27 @@ def document_expansion_options(command: Command) -> Command:
 
 
 def query_expansion_options(command: Command) -> Command:
-    """Adds what the generator writes about queries, and examples; the command takes both as ``enrichment``."""
+    """Adds the task of queries, what the generator writes about them, and examples; the command takes ``enrichment``."""
 
     @functools.wraps(command)
     def wrapped(
         *args: Any,  # noqa: ANN401  # whatever click gives the command
+        task: str | None,
         expand: str | None,
         n: int,
         examples: Path | None,
         shots: int,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        command(*args, enrichment=_enrichment(expand, n, examples, shots), **options)
+        command(*args, enrichment=_enrichment(task, expand, n, examples, shots), **options)
 
     return _with(
         wrapped,
+        click.option(
+            "--task",
+            metavar="TASK",
+            help="What is asked for: the name of a task (`engine models show`), or an instruction.",
+        ),
         click.option(
             "--expand",
             type=click.Choice(QUERY_METHODS),
@@ -147,12 +163,12 @@ def _expansion(questions: int | None, rewrites: int | None, use: str | None, bm2
     )
 
 
-def _enrichment(expand: str | None, n: int, examples: Path | None, shots: int) -> Enrichment:
+def _enrichment(task: str | None, expand: str | None, n: int, examples: Path | None, shots: int) -> Enrichment:
     from engine.values import QueryExpansion
 
     expansion = None if expand is None else QueryExpansion(method=expand, n=n)  # type: ignore[arg-type]  # click.Choice
     if examples is None:
-        return Enrichment(expansion, None, 0)
+        return Enrichment(task, expansion, None, 0)
     from engine.examples import Examples
 
-    return Enrichment(expansion, Examples.read(examples), shots)
+    return Enrichment(task, expansion, Examples.read(examples), shots)

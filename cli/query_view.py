@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SNIPPET_CHARS = 420
 SHOWN_TERMS = 8
 MATCH_STYLE = "bold yellow"
+MODEL_STAGES = {"embed": "model", "generate": "generator", "rerank": "reranker"}  # stages that are no search
 
 
 def result_json(result: QueryResult) -> dict[str, object]:
@@ -202,9 +203,10 @@ def _fact(value: object) -> str:
 
 def _footer(query: Query, result: QueryResult) -> Text:
     timings, count = result.timings_ms, len(result.hits)
-    embedding = timings.get("embed", 0.0)
-    searching = timings.get("total", sum(timings.values())) - embedding
+    spent = {who: timings.get(stage, 0.0) for stage, who in MODEL_STAGES.items()}
+    searching = timings.get("total", sum(timings.values())) - sum(spent.values())
     parts = [f"{count} {'hit' if count == 1 else 'hits'}, {query.mode}", f"search {searching:.0f} ms"]
-    if embedding >= 1:
-        parts.append(f"model {embedding / 1000:.1f} s" if embedding >= 1000 else f"model {embedding:.0f} ms")
+    parts += [
+        f"{who} {ms / 1000:.1f} s" if ms >= 1000 else f"{who} {ms:.0f} ms" for who, ms in spent.items() if ms >= 1
+    ]
     return Text(", ".join(parts), style="dim")

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.failures import CommandFailure
-from cli.settings import DEFAULT_MODEL, NO_MODEL, Settings
+from cli.settings import DEFAULT_DTYPE, DEFAULT_MODEL, NO_MODEL, Settings
 from engine.errors import CollectionNotFound
 
 if TYPE_CHECKING:
     from engine.api import CollectionApi, EngineApi
     from engine.embedded import EmbeddedEngine
     from engine.values import Expansion
+
+
+NOTHING_TO_WRITE = (
+    "--generator has nothing to write: it writes about passages with --questions or --rewrites, which a new collection is "
+    "given, and about queries with --expand."
+)
 
 
 @contextmanager
@@ -80,7 +86,13 @@ def find_collection(engine: EngineApi, settings: Settings) -> CollectionApi:
 
 
 def ensure_collection(
-    engine: EngineApi, name: str, *, multi: bool = False, expansion: Expansion | None = None
+    engine: EngineApi,
+    name: str,
+    *,
+    multi: bool = False,
+    task: str | None = None,
+    expansion: Expansion | None = None,
+    writes: bool = False,
 ) -> CollectionApi:
     """Opens a collection, or creates it with the engine's defaults.
 
@@ -88,16 +100,28 @@ def ensure_collection(
         engine: holds the collection.
         name: its name.
         multi: it keeps token vectors.
+        task: what queries of a new collection ask for; None: what it was created with, or the model's default.
         expansion: what a new collection's passages are expanded with; None: what it was created with, or nothing.
+        writes: a generator was named to write about the passages.
 
     Raises:
-        CommandFailure: it exists, and was created without the token vectors, or with another expansion.
+        CommandFailure: it exists, and was created without the token vectors, or with another task or expansion.
+        click.UsageError: there is nothing for the generator to write.
     """
     try:
         collection = engine.get_collection(name)
     except CollectionNotFound:
-        return engine.create_collection(name, multi=multi, expansion=expansion)
+        if writes and expansion is None:
+            raise click.UsageError(NOTHING_TO_WRITE) from None
+        return engine.create_collection(name, multi=multi, task=task, expansion=expansion)
     info = collection.info()
+    if writes and expansion is None and info.expansion is None:
+        raise click.UsageError(NOTHING_TO_WRITE)
+    if task is not None and info.task != task:
+        raise CommandFailure(
+            f"The queries of collection {name!r} ask for {info.task or 'what its model says'}, which was chosen when it was "
+            "created. Give --task with each query, or index into another collection."
+        )
     if multi and "multi" not in info.legs:
         raise CommandFailure(
             f"Collection {name!r} was created without token vectors; index with --multi into a new collection.",
@@ -113,7 +137,7 @@ def ensure_collection(
 
 
 def _open(settings: Settings, reranker: str | None) -> EmbeddedEngine:
-    """Opens the data folder with the model that was asked for, else with the one that made the collection.
+    """Opens the data folder with the model and dtype that were asked for, else with those that made the collection.
 
     The engine loads a model when the first text needs it, so opening twice costs little.
     """
@@ -121,23 +145,29 @@ def _open(settings: Settings, reranker: str | None) -> EmbeddedEngine:
 
     generator = None if settings.generator is None else named_model(settings.generator)
 
-    def opened(model: str | None) -> EmbeddedEngine:
-        return open_engine(settings.data, model=model, device=settings.device, generator=generator, reranker=reranker)
+    def opened(model: str | None, dtype: str | None) -> EmbeddedEngine:
+        return open_engine(
+            settings.data, model=model, device=settings.device, dtype=dtype, generator=generator, reranker=reranker
+        )
 
-    if settings.model is not None:
-        return opened(named_model(settings.model))
-    engine = opened(DEFAULT_MODEL)
+    model = named_model(settings.model or DEFAULT_MODEL)
+    engine = opened(model, settings.dtype)
+    if settings.model is not None and settings.dtype is not None:
+        return engine
     try:
-        recorded = engine.get_collection(settings.collection).info().model
+        info = engine.get_collection(settings.collection).info()
     except CollectionNotFound:
-        recorded = None
+        return engine
     except BaseException:
         engine.close()
         raise
-    if recorded is None or recorded.partition(":")[0] == DEFAULT_MODEL:  # "builtin:all-MiniLM-L6-v2"
+    recorded, dtype = info.model, settings.dtype or info.dtype
+    if settings.model is not None or recorded is None or recorded.partition(":")[0] == DEFAULT_MODEL:
+        recorded = model  # "builtin:landmark-1" is the builtin of some version
+    if (recorded, dtype or DEFAULT_DTYPE) == (model, settings.dtype or DEFAULT_DTYPE):
         return engine
     engine.close()
-    return opened(recorded)
+    return opened(recorded, dtype)
 
 
 def named_model(name: str) -> str | None:

@@ -17,6 +17,7 @@ import click
 DEFAULT_DATA = "./.landmark"
 DEFAULT_COLLECTION = "default"
 DEFAULT_MODEL = "builtin"
+DEFAULT_DTYPE = "float32"
 NO_MODEL = "none"
 """What ``--model`` takes for an engine without a model: BM25 only, or the caller's own vectors."""
 ENVIRONMENT = {
@@ -26,8 +27,10 @@ ENVIRONMENT = {
     "collection": "LANDMARK_COLLECTION",
     "model": "LANDMARK_MODEL",
     "device": "LANDMARK_DEVICE",
+    "dtype": "LANDMARK_DTYPE",
     "generator": "LANDMARK_GENERATOR",
 }
+_OF_THIS_PROCESS = ("model", "device", "dtype", "generator")
 _MEMORY = "landmark.settings"
 
 
@@ -36,7 +39,7 @@ class Settings:
     """The options that every command has, resolved.
 
     ``server`` None: the engine runs in this process, on the folder ``data``. ``model`` None: the one that the folder
-    was made with. ``generator`` None: the one that the collection was expanded with.
+    was made with, and so is ``dtype``. ``generator`` None: the one that the collection was expanded with.
     """
 
     data: Path
@@ -47,6 +50,7 @@ class Settings:
     collection: str
     model: str | None
     device: str | None
+    dtype: str | None
     json: bool
     generator: str | None = None
 
@@ -80,9 +84,10 @@ def current_settings() -> Settings:
     given: dict[str, object] = context.meta.get(_MEMORY, {})
     values = {name: given.get(name) or os.environ.get(variable) for name, variable in ENVIRONMENT.items()}
     server = _text(values["server"])
-    if server and (given.get("model") or given.get("device") or given.get("generator")):
+    if server and any(given.get(name) for name in _OF_THIS_PROCESS):
         raise click.UsageError(
-            "--model, --generator and --device choose the models of this process; with --server, the server's are used."
+            "--model, --device, --dtype and --generator choose the models of this process; with --server, the server's "
+            "are used."
         )
     if server and given.get("data"):
         raise click.UsageError("--data and --server exclude each other: the server owns its data folder.")
@@ -96,9 +101,16 @@ def current_settings() -> Settings:
         collection=_text(values["collection"]) or DEFAULT_COLLECTION,
         model=_text(values["model"]),
         device=_text(values["device"]),
+        dtype=_text(values["dtype"]),
         json=bool(given.get("json")),
         generator=_text(values["generator"]),
     )
+
+
+def is_given(option: str) -> bool:
+    """Whether an option of ``Settings`` is on the command line, and not only in the environment."""
+    given: dict[str, object] = click.get_current_context().meta.get(_MEMORY, {})
+    return bool(given.get(option))
 
 
 def wants_json(context: click.Context) -> bool:
@@ -148,6 +160,11 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
             "--device",
             metavar="NAME",
             help="cpu, cuda, cuda:1, mps...  [default: the best there is; env: LANDMARK_DEVICE]",
+        ),
+        option(
+            "--dtype",
+            metavar="NAME",
+            help="Of the weights: float32, bfloat16, float16, int8, float8.  [default: the collection's; env: LANDMARK_DTYPE]",
         ),
         option("--json", is_flag=True, help="Print one JSON value on stdout; progress and logs go to stderr."),
     ]

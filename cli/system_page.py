@@ -26,7 +26,7 @@ No code of a checkpoint is run, weights are safetensors only. What `--model` tak
 
 A collection records the name as it was given, and opens its model by it. Files of your own in
 `$XDG_CONFIG_HOME/landmark/systems` (`~/.config/landmark/systems`) are systems too; one of a packaged name replaces it:
-so is a fact corrected that was wrong.
+so is a fact corrected that was wrong. A file that cannot be used is named in a warning, and nothing else suffers.
 
 `engine models show NAME` prints a recipe, an example of what the model reads, and what breaks silently;
 `engine models verify NAME [--folder PATH]` compares a checkpoint with the published numbers and exits with 1 if one is off.
@@ -55,6 +55,18 @@ documents = ["birds sang", "a cat slept"]
 expected = [[0.71, 0.12]]
 tolerance = 0.005
 ```
+
+**Tasks.** A recipe whose queries have an instruction may know some by name: BEIR's data sets (`tasks = "e5"` in a recipe, the
+words in `embedder/tasks.toml`), or a table of its own, `[recipe.tasks]`. `engine models show NAME` lists them.
+
+```sh
+engine query "is coffee healthy" --task nfcorpus             # a name,
+engine query "sort a list" --task "Given a question, retrieve code that answers it"   # or an instruction
+engine index ./papers --model qwen3-embedding-0.6b --task scidocs --collection papers # of queries that name none
+engine eval ./scifact --model qwen3-embedding-0.6b --task scifact
+```
+
+A model that takes no instruction refuses a task, and so does a name that the recipe does not know.
 
 **The real checkpoints were not at hand**, but all-MiniLM-L6-v2's. Every recipe is proved on tiny random models of the
 architecture, against an independent computation: the test is named in the table. The published numbers wait in the files

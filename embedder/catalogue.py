@@ -8,11 +8,13 @@
 A folder that exists is meant before a system of its name.
 
 The systems are the files of ``embedder/systems`` and those of the user's ``$XDG_CONFIG_HOME/landmark/systems``
-(``~/.config`` when unset); a user's file replaces the packaged one of the same name.
+(``~/.config`` when unset); a user's file replaces the packaged one of the same name. A user's file that cannot be used is left
+out with a warning, and only its own name is refused.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +28,8 @@ from embedder.errors import InvalidSystem, ModelNotFound
 from embedder.system import Published, System, read_system, short_name
 
 SUFFIX = ".toml"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ def find_system(name: str) -> System:
     """
     if name.endswith(SUFFIX):
         return read_system(Path(name).expanduser())
+    if isinstance(broken := _user_files().get(name.lower()), InvalidSystem):
+        raise broken
     systems = all_systems()
     found = systems.get(name.lower()) or next((s for s in systems.values() if s.checkpoint(name)), None)
     if found is None:
@@ -79,16 +85,20 @@ def find_system(name: str) -> System:
 
 
 def all_systems() -> dict[str, System]:
-    """Every system by name, in order of names.
-
-    Raises:
-        InvalidSystem: a file cannot be used; also a file whose name is not its system's.
-    """
+    """Every system by name, in order of names, without the user's files that cannot be used: they are warned of, once."""
     found = dict(_packaged())
-    folder = user_folder()
-    for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
-        found[path.stem] = _read_named(path)
+    for name, system in _user_files().items():
+        if isinstance(system, InvalidSystem):
+            _warn(f"{system} It is left out.")
+            found.pop(name, None)  # it was to replace the packaged one
+        else:
+            found[name] = system
     return dict(sorted(found.items()))
+
+
+def broken_systems() -> dict[str, str]:
+    """The user's files that cannot be used, by name, and what is wrong with each."""
+    return {name: str(found) for name, found in _user_files().items() if isinstance(found, InvalidSystem)}
 
 
 def user_folder() -> Path:
@@ -141,6 +151,8 @@ def _laid_over(system: System, name: str, checkpoint: str) -> Reference:
         raise ModelNotFound(system.name, f"this system is no way to use a checkpoint: {system.facts.usage}")
     listed = _listed(checkpoint)
     own = system.fields(name if system.checkpoint(name) else checkpoint)
+    if not own.get("adapters"):
+        _warn_of_adapters(system, checkpoint)
     below = () if listed.system is system else listed.tables
     return Reference(listed.checkpoint, system, (*below, own))
 
@@ -154,6 +166,38 @@ def _packaged() -> Mapping[str, System]:
     """The files that come with the package; they do not change while the program runs."""
     with resources.as_file(resources.files("embedder") / "systems") as folder:
         return MappingProxyType({path.stem: _read_named(path) for path in sorted(folder.glob(f"*{SUFFIX}"))})
+
+
+def _user_files() -> dict[str, System | InvalidSystem]:
+    """The user's systems by the names of their files, or what is wrong with them; also a file named unlike its system."""
+    folder = user_folder()
+    found: dict[str, System | InvalidSystem] = {}
+    for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+        try:
+            found[path.stem.lower()] = _read_named(path)
+        except InvalidSystem as error:
+            found[path.stem.lower()] = error
+    return found
+
+
+def _warn_of_adapters(system: System, checkpoint: str) -> None:
+    """Say that a system's published weights are adapters, and that this checkpoint gets none.
+
+    It is no error: the adapters may have been merged into the checkpoint's own weights, which nothing in its files shows.
+    """
+    adapted = [published.short for published in system.checkpoints if published.recipe.get("adapters")]
+    if adapted:
+        _warn(
+            f"The published weights of {system.name} are adapters, and {checkpoint} is used without them: its vectors are "
+            "untuned, unless they were merged into it. These names merge them: "
+            f"{', '.join(f'{name}:{checkpoint}' for name in adapted)}."
+        )
+
+
+@cache
+def _warn(warning: str) -> None:
+    """Say it once."""
+    log.warning("%s", warning)
 
 
 def _read_named(path: Path) -> System:

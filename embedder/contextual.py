@@ -47,9 +47,9 @@ def contextualise(model: str, texts: Sequence[str], folder: Path, *, name: str =
 
     source = find_model(model)
     recipe, checkpoint = source.recipe, source.checkpoint
-    documents = [text for text in texts if text.strip()]
     if not recipe.context_documents:
         raise InvalidRecipe("context_documents", 0, f"{model} does not read its texts in a context")
+    documents = [text for text in texts if text.strip()]
     if not documents:
         raise InvalidInput("texts", len(texts), "a context needs at least one text that is not blank")
     tokenizer = load_tokenizer(checkpoint, recipe)

@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from embedder import builtin
+from embedder.dtypes import Dtype, check_dtype
 from embedder.errors import EmbedderClosed, InvalidInput, InvalidRecipe
 from embedder.fingerprint import Fingerprint, fingerprint_of
 from embedder.ingest import IngestJob, IngestPipeline, groups
 from embedder.queries import QueryPipeline
-from embedder.recipe import DTYPES, Dtype, Recipe
+from embedder.recipe import Recipe
 from embedder.scheduler import Scheduler
 from embedder.source import ModelSource, find_model
 from embedder.tokens import TextTokenizer, load_tokenizer
@@ -114,7 +115,7 @@ class Embedder:
             model: "builtin", a folder (also of a tuned model), a Hugging Face id, or a system, alone or before a
                 checkpoint ("prompteol:./llm"; ``catalogue``). Only an id that is not cached uses the network.
             device: "cpu", "cuda", "cuda:1"; None: the first GPU when there is one.
-            dtype: "float32" (the default), "bfloat16" or "float16".
+            dtype: "float32" (the default), "bfloat16", "float16", or of the weights alone "int8" or "float8" (`dtypes`).
             max_batch_tokens: tokens of one forward pass.
             threads: CPU threads of all workers together; None: the cores this process may use.
             workers: forward passes that run at once; None: one per CPU thread on the CPU, one on a GPU.
@@ -127,9 +128,9 @@ class Embedder:
             ModelLoadFailed: the files do not make a model (also its leaves UnsafeWeights, DigestMismatch).
             InvalidRecipe: the checkpoint's description, or a size, cannot be used.
             InvalidInput: another argument cannot be used.
-            DeviceUnavailable: no such device.
+            DeviceUnavailable: no such device, or it cannot compute with this dtype.
         """
-        chosen = _check_dtype(dtype)
+        chosen = check_dtype(dtype)
         limits = _Limits(max_batch_tokens, threads, workers)
         source = find_model(model)
         recipe = _resized(source.recipe if recipe is None else recipe, passage_tokens, window_tokens)
@@ -156,7 +157,7 @@ class Embedder:
                 recipe's default.
 
         Raises:
-            InvalidInput: a title or text is not a string; nothing was embedded.
+            InvalidInput: a title or text is not a string, or the model's documents have no task; nothing was embedded.
             DeviceOutOfMemory: a batch did not fit.
             EmbedderClosed: the embedder is closed.
         """
@@ -164,6 +165,8 @@ class Embedder:
         for i, document in enumerate(documents):
             _check_text(f"documents[{i}].title", document.title)
             _check_text(f"documents[{i}].text", document.text)
+        if task is not None:
+            self.check_task(task, query=False)
         jobs: list[IngestJob] = []
         try:
             for group in groups(documents):
@@ -180,11 +183,12 @@ class Embedder:
 
         Args:
             texts: the queries, without prompt.
-            task: what the query asks for, for models that take an instruction; None: the recipe's default.
+            task: what the query asks for, for models that take an instruction: a name of the recipe's ``tasks``, or the
+                instruction; None: the recipe's default.
             shots: examples as (query, document), for models that take them (``Recipe.shot_template``).
 
         Raises:
-            InvalidInput: a text is not a string, or the model takes no examples.
+            InvalidInput: a text is not a string, the model takes no examples or no task, or it has none of this name.
             SchedulerFull: too many queries wait; retry later.
             DeviceOutOfMemory: a batch did not fit.
             EmbedderClosed: the embedder is closed.
@@ -192,9 +196,21 @@ class Embedder:
         self._check_open()
         for i, text in enumerate(texts):
             _check_text(f"texts[{i}]", text)
+        if task is not None:
+            self.check_task(task)
         if shots and not self.recipe.shot_template:
             raise InvalidInput("shots", len(shots), f"{self.name} takes no examples")
         return self._queries.embed(texts, task, shots)
+
+    def check_task(self, task: str, *, query: bool = True) -> None:
+        """Refuse a task that the model cannot be asked for.
+
+        Raises:
+            InvalidInput: its queries, or its documents, have no place for one, or there is none of this name.
+        """
+        if not self.recipe.takes_task(query=query):
+            raise InvalidInput("task", task, f"{'queries' if query else 'documents'} of {self.name} have no task")
+        self.recipe.instruction(task)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without prompt and special tokens."""
@@ -258,18 +274,11 @@ def _check_text(field: str, value: object) -> None:
         raise InvalidInput(field, type(value).__name__, "it must be a string")
 
 
-def _check_dtype(dtype: str | None) -> Dtype:
-    if dtype is None:
-        return "float32"
-    if dtype not in DTYPES:
-        raise InvalidInput("dtype", dtype, f"it must be one of {', '.join(DTYPES)}")
-    return dtype
-
-
 def _coarse_dim(recipe: Recipe, dim: int) -> int:
-    """The widest trained prefix of 128 dimensions up to a third of the vector; 128 when none was trained."""
-    trained = [candidate for candidate in recipe.matryoshka_dims if 128 <= candidate <= max(128, dim // 3)]
-    return min(dim, max(trained, default=builtin.COARSE_DIM))
+    """The widest trained prefix of 256 dimensions up to a third of the vector; 256 when none was trained."""
+    usual = builtin.COARSE_DIM
+    trained = [candidate for candidate in recipe.matryoshka_dims if usual <= candidate <= max(usual, dim // 3)]
+    return min(dim, max(trained, default=usual))
 
 
 def _resized(recipe: Recipe, passage_tokens: int | None, window_tokens: int | None) -> Recipe:

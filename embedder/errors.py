@@ -55,7 +55,7 @@ class UnsafeWeights(ModelLoadFailed):
         super().__init__(
             model,
             f"it has {names}, and only *.safetensors files are read. Choose a revision that carries safetensors, or download "
-            "the whole checkpoint and convert it with `python -m embedder.checkpoint_heads.convert FOLDER`.",
+            "the whole checkpoint and convert it with `engine models convert FOLDER`.",
         )
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutput
 
 from embedder.context_extension import ContextExtension
 from embedder.errors import InvalidRecipe, ModelLoadFailed
@@ -58,7 +58,7 @@ class ExtensibleDecoder(nn.Module):
         *,
         use_cache: bool = False,
         output_hidden_states: bool = False,
-    ) -> BaseModelOutput:
+    ) -> SimpleNamespace:
         """The state that stands for each token: int64[b, n], padded on the right, to ``last_hidden_state`` [b, n, h].
 
         The ``group`` tokens of a kept state share what the model makes of it, so a mean over tokens weighs it by them.
@@ -81,7 +81,7 @@ class ExtensibleDecoder(nn.Module):
         states = read.new_zeros(n_rows, longest, read.shape[2])
         for i, length in enumerate(lengths):
             states[i, :length] = read[i, self._read_at(length).to(read.device)]
-        return BaseModelOutput(last_hidden_state=states)
+        return SimpleNamespace(last_hidden_state=states)
 
     @property
     def base_model(self) -> ExtensibleDecoder:

@@ -17,7 +17,8 @@ import xxhash
 
 from embedder.checkpoint import Checkpoint
 from embedder.checkpoint_heads.paths import head_files
-from embedder.recipe import Dtype, Recipe
+from embedder.dtypes import Dtype
+from embedder.recipe import Recipe
 from embedder.tuned import TunedModel, tuned_files
 
 FORMAT = 1  # raise it when splitting, packing or pooling changes the vectors of an unchanged recipe
@@ -49,6 +50,7 @@ _SPARSE_FIELDS = (
         "sparse_scale",
         "sparse_expansion",
         "sparse_idf",
+        "sparse_unknown",
     ),
     "multi_head",
 )
@@ -56,9 +58,11 @@ _NETWORK_FIELDS = (
     *("adapters", "query_adapter", "document_adapter"),
     *("backbone", "backbone_config", "weights_prefix", "sliding_window"),
 )
-# Prepended and appended tokens count by their ids, projections by their names; the rest does not change a vector.
+# Prepended and appended tokens count by their ids, projections by their names; the rest does not change
+# a document's vector.
 NOT_COUNTED = (
     "name",
+    "tasks",
     "prepend",
     "append",
     "query_prepend",
@@ -83,7 +87,7 @@ class Fingerprint:
         prompts: the templates and the special tokens.
         layout: passage and window sizes.
         max_tokens: the longest input.
-        dtype: the dtype of the computation.
+        dtype: in which numbers the weights are held.
         dim: the width of the dense vector.
     """
 

@@ -97,12 +97,21 @@ def finish_dense(pooled: Tensor, projections: Sequence[Projection], *, normalise
     return result
 
 
-def sparse_vectors(weights: Tensor) -> list[SparseVector]:
-    """The positive entries of each row of float32[k, v]; only they leave the device."""
+def sparse_vectors(weights: Tensor, beyond: tuple[Tensor, Tensor, Tensor] | None = None) -> list[SparseVector]:
+    """The positive entries of each row of float32[k, v]; only they leave the device.
+
+    ``beyond``: more entries, of terms beyond the vocabulary: their rows and terms int64[m], their weights float32[m].
+    """
     owners, ids = (weights > 0).nonzero(as_tuple=True)
+    found = weights[owners, ids].float()
+    if beyond is not None and len(beyond[0]):
+        owners, ids, found = (torch.cat(parts) for parts in zip((owners, ids, found), beyond, strict=True))
+        # Stable: within a row the vocabulary's terms stay before those beyond it.
+        order = torch.argsort(owners, stable=True)
+        owners, ids, found = owners[order], ids[order], found[order]
     ends = np.cumsum(torch.bincount(owners, minlength=len(weights)).cpu().numpy())[:-1]
     all_ids = ids.to(torch.int32).cpu().numpy().astype(np.uint32)
-    values = weights[owners, ids].float().cpu().numpy()
+    values = found.cpu().numpy()
     parts = zip(np.split(all_ids, ends), np.split(values, ends), strict=True)
     return [SparseVector(terms.copy(), weighed.copy()) for terms, weighed in parts]  # copies: one may outlive the rest
 

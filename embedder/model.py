@@ -19,24 +19,21 @@ from embedder import heads
 from embedder.checkpoint import Checkpoint, is_decoder
 from embedder.checkpoint_heads.context import with_context
 from embedder.checkpoint_heads.loading import Batch, CheckpointHeads
+from embedder.dtypes import Dtype, is_quantised
 from embedder.errors import DeviceOutOfMemory, DeviceUnavailable, InvalidRecipe
 from embedder.network import check_bidirectional, load_network, load_projection, output_layer
 from embedder.packed import PackedBert, pack_bert
-from embedder.recipe import Dtype, Recipe
+from embedder.plain_bert import read_bert
+from embedder.quantisation import computing_dtype, quantise
+from embedder.recipe import Recipe
 from embedder.tokens import TextTokenizer
-from embedder.tuned import TunedModel
+from embedder.tuned import ADAPTER, TunedModel
 from embedder.tuned_weights import apply_tuned
 from embedder.unpadded import unpad, unpadded
 from embedder.values import PassageVectors, SparseVector
 from embedder.windows import Row
 
 Untyped: TypeAlias = Any  # transformers' models, configs and loaders: their types do not survive the Auto classes
-
-_TORCH_DTYPES: dict[Dtype, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +77,7 @@ class Model:
             checkpoint: the model's files.
             recipe: how they are used.
             device: "cpu" or "cuda:0".
-            dtype: of the weights and the computation.
+            dtype: of the weights.
             tokenizer: for heads that read the text's words.
             tuned: the folder of a tuned model of this base, and what it says.
 
@@ -90,9 +87,14 @@ class Model:
         """
         self.device = device
         self._recipe = recipe
+        self._tokenizer = tokenizer
         self._weighted = recipe.pooling == "weighted_mean"
-        torch_dtype = _TORCH_DTYPES[dtype]
-        network: Untyped = load_network(checkpoint, recipe, torch_dtype).to(device)
+        torch_dtype = computing_dtype(dtype, device)
+        network: Untyped = None
+        if device == "cpu" and _runs_as_published(recipe, tuned):
+            network = read_bert(checkpoint, torch_dtype)
+        if network is None:
+            network = load_network(checkpoint, recipe, torch_dtype).to(device)
         vocabulary = output_layer(network, recipe)
         self._head = network if recipe.sparse_head == "mlm_max" else None
         self._network: Untyped = network.base_model
@@ -105,17 +107,19 @@ class Model:
             added = apply_tuned(self._network, *tuned, device=device, dtype=torch_dtype)
             self._sparse = added.sparse
             self._projections += [added.projection] if added.projection is not None else []
+        packs = device == "cpu" and self._head is None and not self._heads.changes_network and recipe.hidden_layer == -1
+        self._packed: PackedBert | None = pack_bert(self._network, int8=dtype == "int8") if packs else None
+        if is_quantised(dtype) and self._packed is None:  # everything is merged now
+            quantise(self._network, dtype, device)
         if recipe.context_documents:
             if tuned is None or added.context is None:
-                problem = "the model reads its texts in a context; draw one with embedder.contextual.contextualise"
+                problem = "the model reads its texts in a context; draw one with `engine migrate --contextual`"
                 raise InvalidRecipe("context_documents", recipe.context_documents, problem)
             self._network, layers = with_context(self._network, checkpoint.folder, added.context)
             self._projections += layers
-        packs = device == "cpu" and self._head is None and not self._heads.changes_network and recipe.hidden_layer == -1
-        self._packed: PackedBert | None = pack_bert(self._network) if packs else None
         self.pads = self._packed is None
         self._unpadded = False
-        self._is_decoder = is_decoder(network.config.model_type)
+        self._is_decoder = self._packed is None and is_decoder(network.config.model_type)
         if self._is_decoder and recipe.attention == "bidirectional":
             check_bidirectional(lambda inputs: self._states(inputs, _no_pause).states, checkpoint.name)
         altered = recipe.context_extension is not None or recipe.context_documents or self._head is not None
@@ -131,6 +135,8 @@ class Model:
         self.dim = int(self._projections[-1].weight.shape[0]) if self._projections else width
         self.dim += self._router_width()
         self.multi_dim = self._heads.multi_dim
+        if self._packed is not None:
+            self._network = None  # it has what it needs
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], pause: Callable[[], None]) -> list[list[PassageVectors]]:
@@ -147,7 +153,7 @@ class Model:
     def _run(self, rows: Sequence[Row], pause: Callable[[], None]) -> list[list[PassageVectors]]:
         # The scheduler never puts queries and passages into one batch.
         query = rows[0].query
-        batch, inputs = _flat(rows), [ids for row in rows for ids in row.inputs]
+        batch, inputs = _flat(rows), [self._tokenizer.network_ids(ids) for row in rows for ids in row.inputs]
         if query and not self._recipe.has_dense and (terms := self._heads.term_queries(batch)) is not None:
             nothing = np.zeros(self.dim, np.float32)
             return _by_row(rows, [PassageVectors(nothing, vector) for vector in terms])
@@ -176,8 +182,11 @@ class Model:
             return self._heads.sparse_vectors(output.projected, batch)
         owners, positions = heads.span_positions(batch.sparse)
         chosen, ids = heads.take_rows(output.states, positions), torch.from_numpy(batch.ids[positions])
-        owned = torch.from_numpy(owners).to(self.device)
-        return heads.sparse_vectors(self._sparse(chosen, ids.to(self.device), owned, len(batch.sparse), query=query))
+        owned, ids = torch.from_numpy(owners).to(self.device), ids.to(self.device)
+        return heads.sparse_vectors(
+            self._sparse(chosen, ids, owned, len(batch.sparse), query=query),
+            self._sparse.unknown(ids, owned, len(batch.sparse), query=query) if self._recipe.sparse_unknown else None,
+        )
 
     def _states(self, inputs: list[NDArray[np.int32]], pause: Callable[[], None]) -> _Output:
         """Run rows of token ids."""
@@ -222,6 +231,16 @@ class Model:
         if not router:
             raise InvalidRecipe("router_weight", self._recipe.router_weight, "the model is no mixture of experts")
         return sum(layer.shape[1] for layer in router)
+
+
+def _runs_as_published(recipe: Recipe, tuned: tuple[Path, TunedModel] | None) -> bool:
+    """Whether nothing is changed in the network, or read of it but its last states."""
+    changes = (
+        *(recipe.adapters, recipe.query_adapter, recipe.document_adapter),
+        *(recipe.context_extension, recipe.context_documents, recipe.backbone, recipe.weights_prefix),
+        *(recipe.router_weight, recipe.hidden_layer != -1, tuned is not None and (tuned[0] / ADAPTER).is_dir()),
+    )
+    return not any(changes) and recipe.sparse_head in ("none", "tuned", "token_linear")
 
 
 def _flat(rows: Sequence[Row]) -> Batch:

@@ -20,6 +20,7 @@ from embedder import heads
 from embedder.checkpoint import Checkpoint, has_text_encoder, is_decoder, read_json
 from embedder.checkpoint_heads.vocabulary import VocabularyLayer, vocabulary_layer
 from embedder.errors import InvalidRecipe, ModelLoadFailed
+from embedder.hush import hushed
 from embedder.long_context import extended
 from embedder.recipe import Recipe
 
@@ -42,9 +43,10 @@ def load_network(checkpoint: Checkpoint, recipe: Recipe, dtype: torch.dtype) -> 
         backbone = transformers.AutoModelForTextEncoding
     loader = loaders.get(recipe.sparse_head, backbone)
     try:
-        config = _config(checkpoint, recipe)
-        _set_attention(config, recipe)
-        network = _from_pretrained(loader, checkpoint, config, dtype, recipe.weights_prefix)
+        with hushed():
+            config = _config(checkpoint, recipe)
+            _set_attention(config, recipe)
+            network = _load(loader, checkpoint, config, dtype, recipe.weights_prefix)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
         raise ModelLoadFailed(
             checkpoint.name, (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -87,23 +89,8 @@ def _set_attention(config: Untyped, recipe: Recipe) -> None:
         config.sliding_window = config.max_position_embeddings if mixed else None
 
 
-def _from_pretrained(
-    loader: Untyped, checkpoint: Checkpoint, config: Untyped, dtype: torch.dtype, prefix: str
-) -> Untyped:
-    """Load with sdpa attention, or eager for the architectures that lack it (gemma2, gptj)."""
-    import transformers
-
-    logging: Untyped = transformers.logging
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # no table of tensors that this class does not read: heads read theirs, we check ours
-    try:
-        return _load(loader, checkpoint, config, dtype, prefix)
-    finally:
-        logging.set_verbosity(verbosity)
-
-
 def _load(loader: Untyped, checkpoint: Checkpoint, config: Untyped, dtype: torch.dtype, prefix: str) -> Untyped:
-    """The network, once one kind of attention fits."""
+    """The network with sdpa attention, or eager for the architectures that lack it (gemma2, gptj)."""
     renamed = {"key_mapping": {"^" + re.escape(prefix): ""}} if prefix else {}
     for attention in ("sdpa", "eager"):
         try:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
+from embedder.quantisation import Int8Linear
+
 Untyped: TypeAlias = Any  # transformers' modules
 
 
@@ -33,19 +35,48 @@ class _Norm:
         return layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
+class _Dense:
+    """One of a layer's products, y = x W + b, from the parameters that transformers keeps."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self._weight, self._bias = weight.t(), bias
+        self.width = len(bias)
+
+    def into(self, out: Tensor, x: Tensor) -> Tensor:
+        """The product of x [t, in], in ``out`` [t, width]."""
+        return torch.addmm(self._bias, x, self._weight, out=out)
+
+    def added(self, residual: Tensor, x: Tensor) -> Tensor:
+        """``residual`` [t, width], to which the product is added in place."""
+        return residual.add_(self._bias).addmm_(x, self._weight)
+
+
+class _Int8Dense(_Dense):
+    """The same with the weight in int8, which makes an array of its own."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self._layer = Int8Linear(weight, bias)
+        self.width = len(bias)
+
+    def into(self, out: Tensor, x: Tensor) -> Tensor:
+        """The product of x [t, in]; ``out`` is not used."""
+        result: Tensor = self._layer(x)
+        return result
+
+    def added(self, residual: Tensor, x: Tensor) -> Tensor:
+        """``residual`` [t, width], to which the product is added in place."""
+        return residual.add_(self._layer(x))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layer:
-    """The weights of one layer, as [in, out] matrices; ``qkv`` is the three projections side by side."""
+    """The products and norms of one layer; ``qkv`` is the three projections side by side."""
 
-    qkv: Tensor
-    qkv_bias: Tensor
-    out: Tensor
-    out_bias: Tensor
+    qkv: _Dense
+    out: _Dense
     attention_norm: _Norm
-    up: Tensor
-    up_bias: Tensor
-    down: Tensor
-    down_bias: Tensor
+    up: _Dense
+    down: _Dense
     output_norm: _Norm
 
 
@@ -67,15 +98,19 @@ class _Workspace(threading.local):
 class PackedBert:
     """A BERT encoder over packed rows. May be called from several threads at once."""
 
-    def __init__(self, network: Untyped) -> None:
+    def __init__(self, network: Untyped, *, int8: bool = False) -> None:
+        """Take the parameters of a network in the form of transformers' ``BertModel``; ``int8``: its products in int8."""
         config = network.config
         self._heads = int(config.num_attention_heads)
         table = network.embeddings
         self._words = table.word_embeddings.weight
         # Every token has type 0, so its vector is added to the positions once.
         self._positions = table.position_embeddings.weight + table.token_type_embeddings.weight[0]
-        self._embedding_norm = _norm(table.LayerNorm)
-        self._layers = [_layer(layer) for layer in network.encoder.layer]
+        eps = float(config.layer_norm_eps)
+        self._embedding_norm = _norm(table.LayerNorm, eps)
+        self._layers = [
+            _layer(layer, eps, _Int8Dense if int8 else _Dense) for layer in network.encoder.layer.children()
+        ]
         self._workspace = _Workspace()
 
     def __call__(self, inputs: Sequence[NDArray[np.int32]], pause: Callable[[], None]) -> Tensor:
@@ -101,17 +136,15 @@ class PackedBert:
     def _mix_tokens(self, layer: _Layer, states: Tensor, groups: list[tuple[int, int]]) -> Tensor:
         """The first half of a layer: attention."""
         n_tokens, width = states.shape
-        qkv = self._workspace.take("qkv", n_tokens, 3 * width, states)
-        torch.addmm(layer.qkv_bias, states, layer.qkv, out=qkv)
+        qkv = layer.qkv.into(self._workspace.take("qkv", n_tokens, 3 * width, states), states)
         mixed = self._attend(qkv, groups, width)
-        return layer.attention_norm(states.add_(layer.out_bias).addmm_(mixed, layer.out))
+        return layer.attention_norm(layer.out.added(states, mixed))
 
     def _transform(self, layer: _Layer, states: Tensor) -> Tensor:
         """The second half of a layer: the two products that treat each token alone."""
-        inner = self._workspace.take("inner", len(states), layer.up.shape[1], states)
-        torch.addmm(layer.up_bias, states, layer.up, out=inner)
+        inner = layer.up.into(self._workspace.take("inner", len(states), layer.up.width, states), states)
         torch.ops.aten.gelu_(inner)  # the in-place form has no other name
-        return layer.output_norm(states.add_(layer.down_bias).addmm_(inner, layer.down))
+        return layer.output_norm(layer.down.added(states, inner))
 
     def _attend(self, qkv: Tensor, groups: list[tuple[int, int]], width: int) -> Tensor:
         """Attention within each row: [t, 3h] to [t, h]."""
@@ -127,36 +160,36 @@ class PackedBert:
         return mixed
 
 
-def pack_bert(network: Untyped) -> PackedBert | None:
+def pack_bert(network: Untyped, *, int8: bool = False) -> PackedBert | None:
     """The packed form of a BERT encoder; None for any other network, or a BERT with unusual settings."""
-    config = network.config
-    if getattr(config, "model_type", None) != "bert" or config.hidden_act != "gelu":
-        return None
-    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
-        return None
-    if getattr(config, "position_embedding_type", "absolute") not in (None, "absolute"):
-        return None
-    return PackedBert(network)
+    return PackedBert(network, int8=int8) if is_packable(network.config) else None
 
 
-def _norm(module: Untyped) -> _Norm:
-    return _Norm(module.weight, module.bias, float(module.eps))
+def is_packable(config: Untyped) -> bool:
+    """Whether the settings are those of a usual BERT encoder."""
+    usual = {"is_decoder": False, "add_cross_attention": False}
+    return (
+        getattr(config, "model_type", None) == "bert"
+        and getattr(config, "hidden_act", "gelu") == "gelu"
+        and all(getattr(config, name, value) == value for name, value in usual.items())
+        and getattr(config, "position_embedding_type", None) in (None, "absolute")
+    )
 
 
-def _layer(module: Untyped) -> _Layer:
-    attention = module.attention.self
+def _norm(module: Untyped, eps: float) -> _Norm:
+    return _Norm(module.weight, module.bias, eps)
+
+
+def _layer(module: Untyped, eps: float, dense: type[_Dense]) -> _Layer:
+    attention, mixed = module.attention.self, module.attention.output
     parts = (attention.query, attention.key, attention.value)
     return _Layer(
-        qkv=torch.cat([part.weight for part in parts]).t(),
-        qkv_bias=torch.cat([part.bias for part in parts]),
-        out=module.attention.output.dense.weight.t(),
-        out_bias=module.attention.output.dense.bias,
-        attention_norm=_norm(module.attention.output.LayerNorm),
-        up=module.intermediate.dense.weight.t(),
-        up_bias=module.intermediate.dense.bias,
-        down=module.output.dense.weight.t(),
-        down_bias=module.output.dense.bias,
-        output_norm=_norm(module.output.LayerNorm),
+        qkv=dense(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])),
+        out=dense(mixed.dense.weight, mixed.dense.bias),
+        attention_norm=_norm(mixed.LayerNorm, eps),
+        up=dense(module.intermediate.dense.weight, module.intermediate.dense.bias),
+        down=dense(module.output.dense.weight, module.output.dense.bias),
+        output_norm=_norm(module.output.LayerNorm, eps),
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedder.batching import plan_batches
 from embedder.inputs import Input, InputBuilder
@@ -16,11 +18,16 @@ from embedder.tokens import TextTokenizer
 from embedder.values import EmbeddedQuery, PassageVectors
 from embedder.windows import Row
 
-CACHE_SIZE = 4096  # queries; at 384 dimensions about 8 MB
+CACHE_BYTES = 16 << 20  # some 5,000 queries of 384 dimensions, or a hundred with token vectors
+ENTRY_BYTES = 600  # of a cached query beside its arrays and its text: a few objects
+
+# A task and few-shot examples; with the text they are what a query is cached by.
+_Prompt: TypeAlias = tuple[str | None, tuple[tuple[str, str], ...]]
+_Key: TypeAlias = tuple[_Prompt, str]
 
 
 class QueryPipeline:
-    """Embeds queries through the scheduler, with a cache of the least recently used. Thread-safe."""
+    """Embeds queries through the scheduler, with a cache of the most recently used. Thread-safe."""
 
     def __init__(
         self, recipe: Recipe, tokenizer: TextTokenizer, scheduler: Scheduler, *, max_batch_tokens: int, pads: bool
@@ -29,7 +36,8 @@ class QueryPipeline:
         self._scheduler = scheduler
         self._max_batch_tokens = max_batch_tokens
         self._pads = pads
-        self._cache: OrderedDict[tuple[object, str], EmbeddedQuery] = OrderedDict()
+        self._cache: OrderedDict[_Key, EmbeddedQuery] = OrderedDict()
+        self._cached_bytes = 0
         self._lock = threading.Lock()
 
     def embed(
@@ -72,19 +80,31 @@ class QueryPipeline:
                 ticket.cancel()
         return [vectors[n] for n in range(len(rows))]
 
-    def _cached(self, prompt: object, text: str) -> EmbeddedQuery | None:
+    def _cached(self, prompt: _Prompt, text: str) -> EmbeddedQuery | None:
         with self._lock:
             query = self._cache.get((prompt, text))
             if query is not None:
                 self._cache.move_to_end((prompt, text))
             return query
 
-    def _remember(self, prompt: object, texts: Sequence[str], queries: Sequence[EmbeddedQuery]) -> None:
+    def _remember(self, prompt: _Prompt, texts: Sequence[str], queries: Sequence[EmbeddedQuery]) -> None:
         with self._lock:
             for text, query in zip(texts, queries, strict=True):
-                self._cache[(prompt, text)] = query
-            while len(self._cache) > CACHE_SIZE:
-                self._cache.popitem(last=False)
+                if (prompt, text) not in self._cache:  # two callers may have asked at once
+                    self._cache[(prompt, text)] = query
+                    self._cached_bytes += _bytes((prompt, text), query)
+            while self._cached_bytes > CACHE_BYTES:
+                self._cached_bytes -= _bytes(*self._cache.popitem(last=False))
+
+
+def _bytes(key: _Key, query: EmbeddedQuery) -> int:
+    """About how much memory a cached query holds."""
+    (_, shots), text = key
+    arrays: list[NDArray[Any] | None] = [query.dense, query.multi]
+    if query.sparse is not None:
+        arrays += [query.sparse.ids, query.sparse.weights]
+    characters = len(text) + sum(len(part) for shot in shots for part in shot)
+    return ENTRY_BYTES + 2 * characters + sum(array.nbytes for array in arrays if array is not None)
 
 
 def _query(read: Input, vectors: PassageVectors) -> EmbeddedQuery:

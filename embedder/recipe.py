@@ -14,6 +14,8 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 
 from embedder.context_extension import ContextExtension
 from embedder.errors import InvalidRecipe
+from embedder.recipe_values import checked_value
+from embedder.tasks import Tasks, instruction_of, tasks_of
 from embedder.templates import Piece, fill, pieces, quotable_sentence
 
 Attention = Literal["causal", "bidirectional"]
@@ -28,10 +30,8 @@ SparseQuery = Literal["model", "binary", "idf"]
 MultiHead = Literal["none", "token_linear"]
 TokenHead = Literal["none", "latent_attention"]
 Landmark = Literal["none", "span_mean", "end_token"]
-Dtype = Literal["float32", "bfloat16", "float16"]
 Template: TypeAlias = str | tuple[str, ...]
 
-DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16")
 DEFAULT_PASSAGE_TOKENS = 512
 WEB_SEARCH_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 _TITLE = re.compile(r"\{title\}\s?")
@@ -69,7 +69,8 @@ class Recipe:
             is empty, and in a template without it the title precedes the text. Otherwise as ``query_template``.
         empty_title: stands in for an empty title, for templates that need one ("none").
         shot_template: one example of a few-shot query: ``{task}``, ``{query}``, ``{document}`` (BGE-en-ICL, RARe).
-        default_task: a query's task when a call names none.
+        default_task: a query's task when a call names none, as the template says it.
+        tasks: instructions by name, which a call may ask for by that name.
         default_document_task: likewise a document's, for the few systems whose documents have one (Instructor).
         cleanup: "sentence": what PromptEOL's family does to a text before it stands in quotes: a full stop is added
             where the text ends in none of ``. ? " '``, double quotes become single, a final "?" becomes ".".
@@ -115,6 +116,9 @@ class Recipe:
         sparse_scale: weights are multiplied by this and rounded to integers (PromptReps: 100); 0: as they are.
         sparse_idf: whether the index must multiply the terms of a sparse query by its own inverse document frequencies
             (the "tuned" head ``neighbours``).
+        sparse_unknown: whether a character that the vocabulary lacks (most Chinese ones, for an English model) is a
+            sparse term of its own; the network reads the unknown token in its place all the same. Otherwise it is no
+            term at all. Of the same head.
         multi_head: "token_linear": one vector a token, through a linear layer (BGE-M3).
 
         adapters: peft adapters merged into the weights in this order: folders, in the checkpoint or not, or hub ids
@@ -142,6 +146,7 @@ class Recipe:
     empty_title: str = ""
     shot_template: str = ""
     default_task: str = WEB_SEARCH_TASK
+    tasks: Tasks = ()
     default_document_task: str = ""
     cleanup: Cleanup = "none"
     separate_pieces: bool = False
@@ -170,6 +175,7 @@ class Recipe:
     sparse_expansion: int = 0
     sparse_scale: float = 0.0
     sparse_idf: bool = False
+    sparse_unknown: bool = False
     multi_head: MultiHead = "none"
     adapters: tuple[str, ...] = ()
     query_adapter: str = ""
@@ -260,15 +266,31 @@ class Recipe:
         after = self.document_templates[0].partition("{text}")[2]
         return len(self.document_templates) == 1 and not after
 
+    def instruction(self, task: str | None) -> str:
+        """What the template says of a query's task, given its name, an instruction, or None: the default.
+
+        Raises:
+            InvalidInput: there is no task of this name.
+        """
+        return self.default_task if task is None else instruction_of(task, self.tasks)
+
+    def takes_task(self, *, query: bool) -> bool:
+        """Whether the templates of queries, or of documents, have a place for a task."""
+        templates = self.query_templates if query else self.document_templates
+        return any("{task}" in template for template in templates)
+
     def query_pieces(self, text: str, task: str | None, shots: Sequence[tuple[str, str]] = ()) -> list[list[Piece]]:
         """The filled query templates, in pieces.
 
         Args:
             text: the query.
-            task: what it asks for; None: the recipe's default task.
+            task: a name or an instruction; None: the recipe's default task.
             shots: examples as (query, document), in the order in which they are read.
+
+        Raises:
+            InvalidInput: there is no task of this name.
         """
-        task = self.default_task if task is None else task
+        task = self.instruction(task)
         examples = "".join(
             fill(self.shot_template, {"task": task, "query": query, "document": document}) for query, document in shots
         )
@@ -354,31 +376,12 @@ def _several(template: Template) -> tuple[str, ...]:
     return (template,) if isinstance(template, str) else template
 
 
-# The values that TOML and JSON may hold for a field, by its annotation; a field of choices holds a string.
-_TYPES: dict[str, tuple[type, ...]] = {
-    "bool": (bool,),
-    "int": (int,),
-    "int | None": (int,),
-    "float": (int, float),
-    "Template": (str, tuple),
-    "tuple[str, ...]": (tuple,),
-    "tuple[str, ...] | None": (tuple,),
-    "tuple[int, ...]": (tuple,),
-}
 _ANNOTATIONS = {field.name: str(field.type) for field in fields(Recipe)}
 
 
 def _checked(name: str, value: object) -> Any:  # noqa: ANN401 - the annotations of ``Recipe`` are checked at run time
-    """A field's value from a table, with tuples for its arrays."""
+    """A field's value from a table."""
     annotation = _ANNOTATIONS.get(name)
     if annotation is None:
         raise InvalidRecipe(name, value, f"there is no such field; there are {', '.join(_ANNOTATIONS)}")
-    if isinstance(value, list):
-        value = tuple(value)
-    allowed = _TYPES.get(annotation, (str,))
-    items = value if isinstance(value, tuple) else ()
-    item = int if "int" in annotation else str
-    wrong = not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
-    if wrong or not all(type(each) is item for each in items):
-        raise InvalidRecipe(name, value, f"it must be of the type {annotation}")
-    return value
+    return tasks_of(value) if name == "tasks" else checked_value(name, annotation, value)

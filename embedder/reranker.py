@@ -22,8 +22,10 @@ from torch import Tensor
 
 from embedder.batching import plan_batches
 from embedder.checkpoint import Checkpoint, is_decoder, locate, open_checkpoint
+from embedder.dtypes import check_dtype, is_quantised
 from embedder.errors import DeviceOutOfMemory, InvalidInput, ModelLoadFailed
 from embedder.model import choose_device
+from embedder.quantisation import computing_dtype, quantise
 
 Untyped: TypeAlias = Any  # transformers' models and tokenizers: their types do not survive the Auto classes
 
@@ -38,7 +40,6 @@ MAX_TOKENS = 8192  # a cap on what config.json promises, as the model card of Qw
 MIN_PASSAGE_TOKENS = 8  # a query that leaves less room than this for the passage is refused
 BATCH_TOKENS_CPU = 2048
 BATCH_TOKENS_GPU = 32768
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,15 +75,14 @@ class Reranker:
         Args:
             model: a folder or a Hugging Face id.
             device: "cpu", "cuda", "cuda:1"; None: the first GPU when there is one.
-            dtype: "float32" (the default), "bfloat16" or "float16".
+            dtype: as for `Embedder.load`.
 
         Raises:
             ModelNotFound: no such folder, and the hub does not have it or cannot be reached.
             ModelLoadFailed: the files do not make a reranker.
             InvalidInput, DeviceUnavailable: an argument cannot be used.
         """
-        if dtype is not None and dtype not in DTYPES:
-            raise InvalidInput("dtype", dtype, f"it must be one of {', '.join(DTYPES)}")
+        held = check_dtype(dtype)
         checkpoint = open_checkpoint(model, locate(model))
         kind = " ".join(checkpoint.architectures)
         form: type[_CrossEncoder | _YesNo]
@@ -97,9 +97,12 @@ class Reranker:
             problem = f"its architecture {kind or 'is not named and'} is neither a cross-encoder's nor a causal model's"
             raise ModelLoadFailed(model, f"{problem} (…ForSequenceClassification, …ForCausalLM)")
         chosen = choose_device(device)
-        network, tokenizer = _load(checkpoint, form.loader, DTYPES[dtype or "float32"])
+        network, tokenizer = _load(checkpoint, form.loader, computing_dtype(held, chosen))
+        network = network.to(chosen)
+        if is_quantised(held):
+            quantise(network.base_model, held, chosen)
         max_tokens = _max_tokens(checkpoint, tokenizer)
-        return cls(model, network.to(chosen), form(checkpoint.name, network, tokenizer), chosen, max_tokens)
+        return cls(model, network, form(checkpoint.name, network, tokenizer), chosen, max_tokens)
 
     def score(self, query: str, passages: Sequence[str], *, task: str | None = None) -> Reranked:
         """The scores of passages, in order.

@@ -91,6 +91,18 @@ class SparseHead(nn.Module):
         """
         raise NotImplementedError
 
+    def unknown(
+        self, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Weigh the terms beyond the vocabulary (``Recipe.sparse_unknown``), for the kinds that can.
+
+        ``ids``, ``owners``, ``n_passages`` and ``query`` are those of ``forward``.
+
+        Returns:
+            The passage and the id of each term, int64[m] each, ascending; and its weight, float32[m].
+        """
+        raise NotImplementedError
+
     def _greatest(self, weights: Tensor, terms: Tensor, owners: Tensor, n_passages: int) -> Tensor:
         """float32[n_passages, v]: the greatest of each passage's weights of a term; the three are aligned, any shape."""
         flat = weights.new_zeros(n_passages * self.config.vocabulary)
@@ -177,7 +189,7 @@ class NeighbourHead(SparseHead):
     the more typical its use of it, and a little for the terms that are used as it is used here: those of its id's nearest
     terms (``candidates``) whose direction its own resembles. A passage adds its tokens up, and saturates the sums as BM25
     does. A query's sums stay as they are: the index multiplies them by its own inverse document frequencies
-    (``Recipe.sparse_idf``). In training, where there is no index, ``frequency`` stands in for those.
+    (``Recipe.sparse_idf``). ``frequency`` holds those of the text that the head was made from.
 
     So a query and a passage meet in a term when each has a token that is used as that term is: a sparse code of late
     interaction (ColBERT, Khattab and Zaharia 2020) that keeps what makes BM25 strong.
@@ -200,7 +212,8 @@ class NeighbourHead(SparseHead):
 
     def forward(self, states: Tensor, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False) -> Tensor:
         """See ``SparseHead.forward``."""
-        real = torch.nonzero(~self.special[ids]).squeeze(1)
+        lengths = self._lengths(ids, owners, n_passages)
+        real = torch.nonzero(self._is_known(ids)).squeeze(1)
         ids, owners = ids[real], owners[real]
         side, count = (self.query, self.config.query_neighbours) if query else (self.document, self.config.neighbours)
         direction, importance = side(states[real].to(self.decoder.dtype), self.centre)
@@ -215,10 +228,35 @@ class NeighbourHead(SparseHead):
         sums = own.new_zeros(n_passages * self.config.vocabulary)
         sums = sums.index_add(0, places, torch.cat([shared.reshape(-1), own])).view(n_passages, -1)
         if query:
-            return self._pruned((sums * self.frequency if self.training else sums).masked_fill(self.special, 0.0))
-        lengths = torch.bincount(owners, minlength=n_passages) / self.mean_length
-        saturated = sums * (BM25_K1 + 1) / (sums + BM25_K1 * (1 - BM25_B + BM25_B * lengths)[:, None])
-        return self._pruned(saturated.masked_fill(self.special, 0.0))
+            return self._pruned(sums.masked_fill(self.special, 0.0))
+        return self._pruned(_saturated(sums, lengths[:, None]).masked_fill(self.special, 0.0))
+
+    def unknown(
+        self, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``SparseHead.unknown``: nothing is known of how such a term is used, so each of its tokens counts once."""
+        places = torch.nonzero(ids >= self.config.vocabulary).squeeze(1)
+        pairs = torch.stack([owners[places], ids[places]], dim=1)
+        found, counts = torch.unique(pairs, dim=0, return_counts=True)
+        weights = counts.float()
+        if not query:
+            weights = _saturated(weights, self._lengths(ids, owners, n_passages)[found[:, 0]])
+        return found[:, 0], found[:, 1], weights
+
+    def _is_known(self, ids: Tensor) -> Tensor:
+        """bool[t]: tokens of the vocabulary that stand for text."""
+        n_terms = self.config.vocabulary
+        return (ids < n_terms) & ~self.special[ids.clamp(max=n_terms - 1)]
+
+    def _lengths(self, ids: Tensor, owners: Tensor, n_passages: int) -> Tensor:
+        """float32[n_passages]: the tokens of each passage that stand for text, relative to the mean length."""
+        counted = owners[self._is_known(ids) | (ids >= self.config.vocabulary)]
+        return torch.bincount(counted, minlength=n_passages) / self.mean_length
+
+
+def _saturated(sums: Tensor, lengths: Tensor) -> Tensor:
+    """BM25's term part of term frequencies ``sums`` in passages of these relative lengths."""
+    return sums * (BM25_K1 + 1) / (sums + BM25_K1 * (1 - BM25_B + BM25_B * lengths))
 
 
 class _Side(nn.Module):

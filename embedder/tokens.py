@@ -7,6 +7,7 @@ are put around them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,13 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from embedder.checkpoint import read_json
 from embedder.errors import InvalidRecipe, ModelLoadFailed
+from embedder.hush import hushed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tokenizers import Encoding, Tokenizer
 
     from embedder.checkpoint import Checkpoint
@@ -38,7 +43,7 @@ class TokenizedText:
     """The tokens of ``prefix + text``: which of them are the prefix's, and where the text's lie in the text.
 
     Attributes:
-        ids: int32[n], prefix first.
+        ids: int32[n], prefix first; see ``TextTokenizer.network_ids`` for those beyond the vocabulary.
         n_prefix: tokens that end within the prefix.
     """
 
@@ -70,6 +75,7 @@ class TextTokenizer:
 
     Attributes:
         prepend, append: int32 ids put around every document, and around queries that have none of their own.
+        vocabulary_size: ids from here on stand for characters that the vocabulary lacks.
     """
 
     def __init__(
@@ -80,8 +86,12 @@ class TextTokenizer:
         *,
         query_prepend: Sequence[int] | None = None,
         query_append: Sequence[int] | None = None,
+        keep_unknown: bool = False,
     ) -> None:
+        """``keep_unknown``: give characters that the vocabulary lacks ids of their own (``Recipe.sparse_unknown``)."""
         self._backend = backend
+        self._unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or "") if keep_unknown else None
+        self.vocabulary_size: int = backend.get_vocab_size(with_added_tokens=True)
         self._counts: dict[str, int] = {}
         self.prepend = np.asarray(prepend, dtype=np.int32)
         self.append = np.asarray(append, dtype=np.int32)
@@ -136,9 +146,36 @@ class TextTokenizer:
         ]
         encodings = iter(self._backend.encode_batch(pieces, add_special_tokens=False))
         return [
-            _assemble([(start, next(encodings)) for start in starts], len(prefix))
-            for starts, prefix in zip(cuts, prefixes, strict=True)
+            self._assemble([(start, next(encodings)) for start in starts], text, len(prefix))
+            for starts, text, prefix in zip(cuts, cleaned, prefixes, strict=True)
         ]
+
+    def network_ids(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The ids that the network reads: the unknown token in the place of characters that have ids of their own."""
+        if self._unknown is None:
+            return ids
+        return np.where(ids < self.vocabulary_size, ids, np.int32(self._unknown))
+
+    def _assemble(self, pieces: list[tuple[int, Encoding]], text: str, prefix_chars: int) -> TokenizedText:
+        """Join the pieces' ids and find the first token that reaches beyond the prefix."""
+        ids = np.concatenate([self._ids(encoding, text, shift) for shift, encoding in pieces])
+        n_prefix = 0
+        if prefix_chars:
+            ends = chain.from_iterable((shift + end for _, end in encoding.offsets) for shift, encoding in pieces)
+            n_prefix = next((i for i, end in enumerate(ends) if end > prefix_chars), len(ids))
+        return TokenizedText(ids, n_prefix, tuple(pieces), prefix_chars)
+
+    def _ids(self, encoding: Encoding, text: str, shift: int) -> NDArray[np.int32]:
+        """The ids of one piece of a text, with those of single unknown characters: the vocabulary's size + code point."""
+        ids = np.asarray(encoding.ids, dtype=np.int32)
+        places = np.flatnonzero(ids == self._unknown) if self._unknown is not None else ()
+        if len(places):
+            offsets = encoding.offsets
+            for place in places:
+                start, end = offsets[place]
+                if end - start == 1:
+                    ids[place] = self.vocabulary_size + ord(text[shift + start].lower()[0])
+        return ids
 
     def count(self, text: str) -> int:
         """Tokens of one text; remembered, since prompts repeat."""
@@ -157,7 +194,9 @@ class TextTokenizer:
 
     def term_text(self, term_id: int) -> str:
         """A vocabulary entry as people read it; the raw entry when it decodes to nothing. "" for an unknown id."""
-        if not 0 <= term_id < self._backend.get_vocab_size(with_added_tokens=True):
+        if self._unknown is not None and 0 <= term_id - self.vocabulary_size <= sys.maxunicode:
+            return chr(term_id - self.vocabulary_size)
+        if not 0 <= term_id < self.vocabulary_size:
             return ""
         decoded = self._backend.decode([term_id], skip_special_tokens=False).strip()
         return decoded or (self._backend.id_to_token(term_id) or "")
@@ -170,15 +209,8 @@ def load_tokenizer(checkpoint: Checkpoint, recipe: Recipe) -> TextTokenizer:
         ModelLoadFailed: there is no tokenizer, or only a slow one.
         InvalidRecipe: the recipe names a special token that the vocabulary lacks.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            checkpoint.folder, trust_remote_code=False, local_files_only=True
-        )
-        backend: Tokenizer = tokenizer.backend_tokenizer
-    except (OSError, ValueError, AttributeError, ImportError, KeyError) as error:
-        raise ModelLoadFailed(checkpoint.name, f"its tokenizer cannot be loaded ({error})") from error
+    plain = None if recipe.pooling == "last" else plain_bert_tokenizer(checkpoint.folder)
+    backend, end = (plain, None) if plain is not None else _by_transformers(checkpoint)
     backend.no_truncation()
     backend.no_padding()
     named = {
@@ -192,9 +224,9 @@ def load_tokenizer(checkpoint: Checkpoint, recipe: Recipe) -> TextTokenizer:
     }
     before, after = _template_ids(backend)
     if recipe.append is None and recipe.pooling == "last" and not after:
-        if tokenizer.eos_token_id is None:
+        if end is None:
             raise InvalidRecipe("append", None, "the tokenizer has no end token, and the last token is pooled")
-        after = [int(tokenizer.eos_token_id)]
+        after = [end]
     prepend, append = named["prepend"], named["append"]
     return TextTokenizer(
         backend,
@@ -202,7 +234,45 @@ def load_tokenizer(checkpoint: Checkpoint, recipe: Recipe) -> TextTokenizer:
         after if append is None else append,
         query_prepend=named["query_prepend"],
         query_append=named["query_append"],
+        keep_unknown=recipe.sparse_unknown,
     )
+
+
+def plain_bert_tokenizer(folder: Path) -> Tokenizer | None:
+    """A BERT's tokenizer from tokenizer.json alone, without the import of transformers.
+
+    None: there is no such file, or tokenizer_config.json says otherwise, which transformers would obey.
+    """
+    from tokenizers import Tokenizer
+
+    settings, whole = (read_json(folder / name) for name in ("tokenizer_config.json", "tokenizer.json"))
+    if not settings or not whole or settings.get("tokenizer_class") not in ("BertTokenizer", "BertTokenizerFast"):
+        return None
+    normalizer = whole.get("normalizer") or {}
+    said = {
+        "lowercase": "do_lower_case",
+        "handle_chinese_chars": "tokenize_chinese_chars",
+        "strip_accents": "strip_accents",
+    }
+    agrees = all(name in settings and settings[name] == normalizer.get(key) for key, name in said.items())
+    if normalizer.get("type") != "BertNormalizer" or not agrees:
+        return None
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def _by_transformers(checkpoint: Checkpoint) -> tuple[Tokenizer, int | None]:
+    """The tokenizer, and its end token, as transformers reads the checkpoint's files."""
+    from transformers import AutoTokenizer
+
+    try:
+        with hushed():
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                checkpoint.folder, trust_remote_code=False, local_files_only=True
+            )
+        backend: Tokenizer = tokenizer.backend_tokenizer
+    except (OSError, ValueError, AttributeError, ImportError, KeyError) as error:
+        raise ModelLoadFailed(checkpoint.name, f"its tokenizer cannot be loaded ({error})") from error
+    return backend, None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
 
 
 def _template_ids(backend: Tokenizer) -> tuple[list[int], list[int]]:
@@ -234,13 +304,3 @@ def _piece_starts(text: str) -> list[int]:
 
 def _pairs(starts: Sequence[int], end: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], end], strict=True))
-
-
-def _assemble(pieces: list[tuple[int, Encoding]], prefix_chars: int) -> TokenizedText:
-    """Join the pieces' ids and find the first token that reaches beyond the prefix."""
-    ids = np.concatenate([np.asarray(encoding.ids, dtype=np.int32) for _, encoding in pieces])
-    n_prefix = 0
-    if prefix_chars:
-        ends = chain.from_iterable((shift + end for _, end in encoding.offsets) for shift, encoding in pieces)
-        n_prefix = next((i for i, end in enumerate(ends) if end > prefix_chars), len(ids))
-    return TokenizedText(ids, n_prefix, tuple(pieces), prefix_chars)

@@ -34,7 +34,7 @@ def open_engine(
         model: "builtin", a Hugging Face folder or hub id, or a system (`embedder.catalogue`); None: callers bring their
             own vectors. Loaded on first use.
         device: "cpu", "cuda", ...; None: the best there is.
-        dtype: "float32", "bfloat16", "float16"; None: the model's default for the device.
+        dtype: of the models' weights: "float32" (the default), "bfloat16", "float16", "int8", "float8" (`embedder.dtypes`).
         max_batch_tokens: tokens in one forward pass; None: by device.
         generator: a causal language model that writes for expanded collections and queries, a folder or a hub id;
             None: the one that an expanded collection was made with. Loaded on first use.

@@ -27,6 +27,7 @@ from engine.values import (
     Query,
     QueryExpansion,
     QueryResult,
+    ResultField,
     Scalar,
 )
 
@@ -96,6 +97,7 @@ class CollectionApi(Protocol):
         self,
         text: str | None = None,
         *,
+        task: str | None = None,
         vector: Sequence[float] | None = None,
         sparse: Mapping[int, float] | None = None,
         multi: Sequence[Sequence[float]] | None = None,
@@ -115,6 +117,7 @@ class CollectionApi(Protocol):
         explain: bool = True,
         expansion: QueryExpansion | None = None,
         examples: Sequence[tuple[str, str]] = (),
+        fields: Sequence[ResultField] | None = None,
     ) -> QueryResult:
         """Answers one question; the arguments are the fields of ``engine.values.Query``.
 
@@ -126,6 +129,7 @@ class CollectionApi(Protocol):
         return self.answer(
             Query(
                 text=text,
+                task=task,
                 vector=vector,
                 sparse=sparse,
                 multi=multi,
@@ -145,6 +149,7 @@ class CollectionApi(Protocol):
                 explain=explain,
                 expansion=expansion,
                 examples=examples,
+                fields=fields,
             )
         )
 
@@ -188,6 +193,7 @@ class EngineApi(Protocol):
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
         expansion: Expansion | None = None,
+        task: str | None = None,
     ) -> CollectionApi:
         """Creates a collection.
 
@@ -202,6 +208,8 @@ class EngineApi(Protocol):
             dense_kind: "auto", "flat", "hnsw" or "faiss".
             weights: leg → default fusion weight; None: the engine's defaults.
             expansion: what the engine's generator writes about each passage before it is embedded; None: nothing.
+            task: what its queries ask for unless they say otherwise, for a model that takes an instruction: a name that the
+                model's recipe knows, or the instruction; None: the recipe's default.
 
         Raises:
             CollectionExists: the name is taken.
@@ -230,7 +238,7 @@ class EngineApi(Protocol):
 
         Args:
             texts: what to embed.
-            task: a name or an instruction that the model's recipe knows; None: its default.
+            task: a name that the model's recipe knows, or an instruction; None: its default.
             query: use the query side of the model.
         """
         ...

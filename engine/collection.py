@@ -28,7 +28,7 @@ from engine.generation import (
     sweep_generations,
 )
 from engine.ingest import DocumentLike
-from engine.planner import plan
+from engine.planner import DEFAULT_RECALL_TARGET, plan
 from engine.reranking import RerankerModel
 from engine.schema import CollectionSchema
 from engine.sealing import SEAL_ROWS
@@ -47,8 +47,10 @@ from engine.values import (
     Page,
     Query,
     QueryResult,
+    RecallEstimate,
     SegmentStats,
 )
+from index.dense import DenseIndex
 
 T = TypeVar("T")
 
@@ -282,17 +284,19 @@ def _answers(generation: Generation, queries: Sequence[Query], reranker: Reranke
         for query, one in zip(queries, encoded, strict=True):
             watch = Stopwatch()
             decided = plan(query, generation.schema, one.legs, weights)
+            if one.dense is not None:
+                generation.recent.add(one.dense)
             with watch.stage("total"):
                 search = Search(snapshot, query, one, decided, watch)
                 hits = search.run(generation.store, reranker.score)
             timings = {**before_ms, **watch.ms, "total": watch.ms["total"] + sum(before_ms.values())}
-            described = {
-                **decided.describe(),
-                **search.reranked,
-                "sequence": snapshot.sequence,
-                "segments": len(snapshot.segments),
-            }
-            results.append(QueryResult(hits, timings, described))
+            results.append(
+                QueryResult(
+                    hits,
+                    timings if query.returns("timings_ms") else {},
+                    search.describe() if query.returns("plan") else {},
+                )
+            )
     return results
 
 
@@ -313,6 +317,8 @@ def _info(generation: Generation) -> CollectionInfo:
         expansion=schema.expansion,
         generator=schema.generator,
         multi_dim=schema.multi_dim,
+        task=schema.task,
+        dtype=None if schema.fingerprint is None else schema.fingerprint.get("dtype"),
     )
 
 
@@ -326,7 +332,16 @@ def _segment_stats(generation: Generation, live: LiveSegment) -> SegmentStats:
         dense_kind="none" if segment.dense is None else segment.dense.kind,
         size_bytes=folder_size(folder) if segment.name and folder.exists() else 0,
         multi_bytes=0 if segment.multi is None else segment.multi.nbytes,
+        recall=_recall(segment.dense),
     )
+
+
+def _recall(index: DenseIndex | None) -> RecallEstimate | None:
+    """The certificate of a segment at the default target, for ten passages; None where it was not measured."""
+    promise = None if index is None else index.promise(DEFAULT_RECALL_TARGET, 10)
+    if promise is None or promise.recall is None or promise.lower is None:
+        return None
+    return RecallEstimate(recall=promise.recall, lower=promise.lower, sample=promise.sample)
 
 
 def _matching(

@@ -11,7 +11,10 @@ A list-valued field enters each of its items, so a comparison holds if any item 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,7 @@ import msgspec
 import numpy as np
 
 _NONE = np.empty(0, np.uint32)
+MASKS = 16  # evaluated filters that a segment keeps, a byte a document each
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class Column:
         if isinstance(value, bool):
             return self.true_docs if value else self.false_docs
         if isinstance(value, str):
-            position = int(np.searchsorted(np.array(self.strings, dtype=object), value)) if self.strings else 0
+            position = bisect_left(self.strings, value)
             if position < len(self.strings) and self.strings[position] == value:
                 return self.string_docs[self.indptr[position] : self.indptr[position + 1]]
             return _NONE
@@ -97,12 +101,11 @@ class Column:
 
     def compare_strings(self, low: str | None, high: str | None, *, open_end: bool) -> np.ndarray:
         """The documents that have a string after ``low`` or before ``high``, in code point order."""
-        values = np.array(self.strings, dtype=object)
         start, stop = 0, len(self.strings)
         if low is not None:
-            start = int(np.searchsorted(values, low, side="right" if open_end else "left"))
+            start = (bisect_right if open_end else bisect_left)(self.strings, low)
         if high is not None:
-            stop = int(np.searchsorted(values, high, side="left" if open_end else "right"))
+            stop = (bisect_left if open_end else bisect_right)(self.strings, high)
         return self.string_docs[self.indptr[start] : self.indptr[stop]] if start < stop else _NONE
 
 
@@ -112,6 +115,8 @@ class Columns:
     def __init__(self, n_docs: int, fields: Mapping[str, Column]) -> None:
         self.n_docs = n_docs
         self._fields = fields
+        self._masks: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
 
     @staticmethod
     def build(metadata: Sequence[Mapping[str, object]]) -> Columns:
@@ -119,13 +124,38 @@ class Columns:
         entries: dict[str, list[tuple[int, object]]] = {}
         for doc, values in enumerate(metadata):
             for field, value in values.items():
-                items = value if isinstance(value, list | tuple) else (value,)
-                entries.setdefault(field, []).extend((doc, item) for item in items)
+                known = entries.get(field)
+                if known is None:
+                    known = entries[field] = []
+                if isinstance(value, list | tuple):
+                    known.extend((doc, item) for item in value)
+                else:
+                    known.append((doc, value))
         return Columns(len(metadata), {field: Column.build(pairs) for field, pairs in entries.items()})
 
     def get(self, field: str) -> Column | None:
         """The column of ``field``, or None when no document has it."""
         return self._fields.get(field)
+
+    def mask(self, key: str, evaluate: Callable[[], np.ndarray]) -> np.ndarray:
+        """What ``evaluate`` gives, bool[n_docs], read-only; kept for the last `MASKS` keys, because queries repeat filters.
+
+        Args:
+            key: the same for the same result; a segment never changes.
+            evaluate: called when the key is not known.
+        """
+        with self._lock:
+            known = self._masks.get(key)
+            if known is not None:
+                self._masks.move_to_end(key)
+                return known
+        made = evaluate()
+        made.flags.writeable = False
+        with self._lock:
+            self._masks[key] = made
+            while len(self._masks) > MASKS:
+                self._masks.popitem(last=False)
+        return made
 
     @staticmethod
     def concat(parts: Sequence[tuple[Columns, np.ndarray]], n_docs: int) -> Columns:

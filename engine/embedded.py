@@ -22,6 +22,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from embedder.embedder import Embedder
+from embedder.errors import InvalidInput
 from embedder.values import DocumentInput, EmbeddedDocument, SparseVector
 from engine import __version__
 from engine.collection import Collection
@@ -32,13 +33,14 @@ from engine.reranking import RerankerModel
 from engine.schema import DENSE_KINDS, CollectionSchema, check_dim, check_expansion, check_name, check_weights
 from engine.storage.durable import fsync_path, remove_folder
 from engine.storage.lock import FolderLock
+from engine.validation import check_task
 from engine.values import CollectionInfo, Embedding, EngineInfo, Expansion
 from index.analyzer import ANALYZER_VERSION, languages
 
 COLLECTIONS_FOLDER = "collections"
 # The prefix of rotated vectors at which candidates keep 0.99 of recall@10 (docs/adr/0007).
 COARSE_SHARE = 4
-MIN_COARSE_DIM = 128
+MIN_COARSE_DIM = 256
 
 
 class EmbeddedEngine:
@@ -85,6 +87,7 @@ class EmbeddedEngine:
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
         expansion: Expansion | None = None,
+        task: str | None = None,
     ) -> Collection:
         """See `EngineApi.create_collection`."""
         check_name(name)
@@ -97,14 +100,15 @@ class EmbeddedEngine:
             folder = self._folder / name
             if folder.exists():
                 raise CollectionExists(name)
+            schema = bare_schema(name, language, dense_kind)
             if dim is None and self._model.name is not None:
                 if multi_dim is not None:
                     raise InvalidArgument("multi_dim", "is the model's; give it only for vectors of your own")
-                schema = model_schema(
-                    self._model, name=name, sparse=sparse, multi=multi, language=language, dense_kind=dense_kind
-                )
+                schema = with_model(schema, self._model, sparse=sparse, multi=multi, task=task)
             else:
-                schema = own_schema(name, dim, sparse, _own_multi_dim(multi, multi_dim), language, dense_kind)
+                if task is not None:
+                    raise InvalidArgument("task", "is for a model that embeds queries, and this collection has none")
+                schema = with_own_vectors(schema, dim, sparse, _own_multi_dim(multi, multi_dim))
             schema = msgspec.structs.replace(schema, weights=check_weights(weights or {}, schema.legs))
             if expansion is not None:
                 schema = self._with_expansion(schema, check_expansion(expansion))
@@ -176,7 +180,8 @@ class EmbeddedEngine:
                 raise InvalidArgument("texts", f"the text at position {position} is empty")
         embedder = self._model.embedder()
         if not query:
-            return [_joined(embedder, one) for one in embedder.embed_documents([DocumentInput("", t) for t in texts])]
+            inputs = [DocumentInput("", text) for text in texts]
+            return [_joined(embedder, one) for one in embedder.embed_documents(inputs, task=task)]
         embeddings = []
         for text, one in zip(texts, embedder.embed_queries(texts, task=task), strict=True):
             dense = one.dense.astype(float).tolist()
@@ -257,68 +262,75 @@ def _own_multi_dim(multi: bool, multi_dim: int | None) -> int:
     return 0 if multi_dim is None else check_dim(multi_dim, "multi_dim")
 
 
-def own_schema(
-    name: str, dim: int | None, sparse: bool | None, multi_dim: int, language: str, dense_kind: str
-) -> CollectionSchema:
-    """The schema of a collection whose callers bring their own vectors; a width of 0: none of that kind."""
-    dim = 0 if not dim else check_dim(dim)
+def bare_schema(name: str, language: str, dense_kind: str) -> CollectionSchema:
+    """The schema of a collection without vectors: BM25 alone."""
     return CollectionSchema(
         name=name,
-        dim=dim,
-        coarse_dim=coarse_dim(dim),
+        dim=0,
+        coarse_dim=0,
         rotate=True,
-        sparse=bool(sparse),
-        multi_dim=multi_dim,
+        sparse=False,
         model=None,
         fingerprint=None,
         language=language,
         analyzer_version=ANALYZER_VERSION,
         dense_kind=dense_kind,
-        created=_now(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
-def model_schema(
-    model: Model, *, name: str, sparse: bool | None, multi: bool, language: str, dense_kind: str
+def with_own_vectors(
+    schema: CollectionSchema, dim: int | None, sparse: bool | None, multi_dim: int
 ) -> CollectionSchema:
-    """The schema of a collection whose vectors a model makes. Loads the model.
+    """The schema for vectors that the callers bring; a width of 0: none of that kind."""
+    dim = 0 if not dim else check_dim(dim)
+    return msgspec.structs.replace(
+        schema, dim=dim, coarse_dim=coarse_dim(dim), sparse=bool(sparse), multi_dim=multi_dim
+    )
+
+
+def with_model(
+    schema: CollectionSchema, model: Model, *, sparse: bool | None, multi: bool, task: str | None = None
+) -> CollectionSchema:
+    """The schema for vectors that a model makes. Loads the model.
 
     Args:
+        schema: a bare one.
         model: not one without a name.
-        name: of the collection.
         sparse: keep a learned sparse leg; None: if the model has one.
         multi: keep token vectors.
-        language: of the analyser.
-        dense_kind: of the dense index.
+        task: what queries ask for that name no task.
 
     Raises:
-        InvalidArgument: a sparse leg, or token vectors, are asked for and the model has none.
+        InvalidArgument: a sparse leg, token vectors or a task are asked for and the model has none.
     """
     embedder = model.embedder()
     if sparse and not embedder.has_sparse:
         raise InvalidArgument("sparse", f"the model {embedder.name!r} has no learned sparse head")
     if multi and not embedder.multi_dim:
         raise InvalidArgument("multi", f"the model {embedder.name!r} gives no token vectors")
-    has_dense = embedder.has_dense
-    return CollectionSchema(
-        name=name,
-        dim=embedder.dim if has_dense else 0,
-        coarse_dim=embedder.coarse_dim if has_dense else 0,
+    if task is not None:
+        _check_task(embedder, task)
+    return msgspec.structs.replace(
+        schema,
+        dim=embedder.dim if embedder.has_dense else 0,
+        coarse_dim=embedder.coarse_dim if embedder.has_dense else 0,
         rotate=not embedder.matryoshka,
         sparse=embedder.has_sparse if sparse is None else sparse,
         multi_dim=embedder.multi_dim if multi else 0,
         sparse_idf=embedder.sparse_idf,
         model=model.recorded_name,
         fingerprint=model.fingerprint(),
-        language=language,
-        analyzer_version=ANALYZER_VERSION,
-        dense_kind=dense_kind,
-        created=_now(),
+        task=task,
     )
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def _check_task(embedder: Embedder, task: str) -> None:
+    check_task(task)
+    try:
+        embedder.check_task(task)
+    except InvalidInput as error:
+        raise InvalidArgument("task", error.problem) from error
 
 
 def coarse_dim(dim: int) -> int:

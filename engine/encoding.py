@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 BUILTIN = "builtin"
 
+# What a query's text is embedded with: its task, and its examples as (query, passage) pairs.
+Prompt: TypeAlias = tuple[str | None, tuple[tuple[str, str], ...]]
+
 
 class Model:
     """An embedder, loaded on first use. Thread-safe.
@@ -40,7 +43,7 @@ class Model:
     Args:
         name: "builtin", a folder, or a hub id; None: no model, callers bring their own vectors.
         device: where it runs; None: the best there is.
-        dtype: of the weights; None: the recipe's.
+        dtype: of the weights (`embedder.dtypes`); None: float32.
         max_batch_tokens: the token budget of a batch; None: by device.
         generators: what writes for collections and queries that are expanded.
     """
@@ -177,13 +180,19 @@ class QueryEncoder:
             raise GeneratorMismatch(self._schema.name, stored, name)
         return generator
 
-    def embed_queries(self, texts: Sequence[str], examples: Sequence[tuple[str, str]] = ()) -> list[EmbeddedQuery]:
-        """The embedder's `embed_queries`, behind the fingerprint guard.
+    def embed_queries(self, texts: Sequence[str], prompt: Prompt | None = None) -> list[EmbeddedQuery]:
+        """The embedder's `embed_queries`, behind the fingerprint guard; without a prompt, with the collection's task.
 
         Raises:
-            InvalidInput: there are examples, and the model was not trained to be shown any.
+            InvalidInput: the model takes no examples, or no task, or has none of this name.
         """
-        return self._embedder().embed_queries(texts, shots=examples)
+        task, examples = prompt or (self._schema.task, ())
+        return self._embedder().embed_queries(texts, task=task, shots=examples)
+
+    def _prompt(self, query: Query) -> Prompt:
+        """What a query is embedded with: its task, or else the collection's, and its examples."""
+        examples = tuple((question, answer) for question, answer in query.examples)
+        return (self._schema.task if query.task is None else query.task), examples
 
     def write(self, queries: Sequence[Query]) -> list[Sequence[str]]:
         """What the generator writes about each query; nothing about one without an expansion.
@@ -209,25 +218,28 @@ class QueryEncoder:
                 "needs a generator, a causal language model that writes: name one with generator=, or --generator",
             )
 
-        def embed_queries(texts: Sequence[str]) -> list[EmbeddedQuery]:
-            return self.embed_queries(texts, _pairs(query.examples))
+        prompt = self._prompt(query)
+        asked = None if prompt[0] is None else self._embedder().recipe.instruction(prompt[0])
 
-        return QueryExpander(embed_queries, self.embed_documents, self._model.generators.get(name))
+        def embed_queries(texts: Sequence[str]) -> list[EmbeddedQuery]:
+            return self.embed_queries(texts, prompt)
+
+        return QueryExpander(embed_queries, self.embed_documents, self._model.generators.get(name), task=asked)
 
     def encode(self, queries: Sequence[Query], written: Sequence[Sequence[str]] = ()) -> list[EncodedQuery]:
-        """One encoded query each; texts with the same examples go through the model together.
+        """One encoded query each; texts with the same task and examples go through the model together.
 
         Args:
             queries: that were checked.
             written: what `write` says about each; empty: nothing about any.
         """
-        alike: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        alike: dict[Prompt, list[int]] = {}
         for place, query in enumerate(queries):
             if self._needs_model(query):
-                alike.setdefault(_pairs(query.examples), []).append(place)
+                alike.setdefault(self._prompt(query), []).append(place)
         embedded: dict[int, EmbeddedQuery] = {}
-        for examples, places in alike.items():
-            found = self.embed_queries([queries[place].text or "" for place in places], examples)
+        for prompt, places in alike.items():
+            found = self.embed_queries([queries[place].text or "" for place in places], prompt)
             embedded.update(zip(places, found, strict=True))
         return [
             self._expanded(query, self._encoded(query, embedded.get(place)), written[place] if written else ())
@@ -296,10 +308,6 @@ class QueryEncoder:
             return tuple(str(term) for term in sparse.terms.tolist())
         embedder = self._embedder()
         return tuple(embedder.term_text(term) for term in sparse.terms.tolist())
-
-
-def _pairs(examples: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((question, answer) for question, answer in examples)
 
 
 def bm25_terms(analyzer: Analyzer, text: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:

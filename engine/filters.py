@@ -202,9 +202,14 @@ class Filter:
             raise InvalidFilter(expression, f"{', '.join(sorted(params.keys() - used))} bound but not used")
         return Filter(expression, node, params)
 
+    @property
+    def key(self) -> str:
+        """The same text for the same filter: its expression and its parameters with their types."""
+        return f"{self.expression}\0{sorted(self.params.items())!r}"
+
     def evaluate(self, columns: Columns) -> np.ndarray:
-        """The documents of a segment that match, as bool[n_docs]."""
-        return self._evaluate(self.node, columns)
+        """The documents of a segment that match, as bool[n_docs], read-only."""
+        return columns.mask(self.key, lambda: self._evaluate(self.node, columns))
 
     def _evaluate(self, node: Node, columns: Columns) -> np.ndarray:
         match node:

@@ -33,24 +33,37 @@ TINY = 1e-9  # keeps a scale above zero in an empty collection
 DEFAULT_LEXICAL_WEIGHT = 0.4
 # Of the token vectors' mean cosine, relative to a dense weight of 1.
 MULTI_WEIGHT = 1.0
-# Beside a learned sparse leg BM25 says less that is new: it keeps this share of its weight (benchmarks.fusion_quality).
+# The most that a learned sparse leg counts, relative to a dense weight of 1: where calibration finds no reason for less.
 SPARSE_WEIGHT = 1.6
-BM25_SHARE = 0.5
+# Beside it BM25 says less that is new, and what the collection says about its weight matters less (docs/adr/0011).
+BM25_SHARE = 0.4
 # A query whose weight vector is longer than this many of the rarest terms is a long one.
 LONG_QUERY = 3.0
 
 
 def default_weights(
-    bm25: float = DEFAULT_LEXICAL_WEIGHT, *, sparse: bool = False, multi: bool = False
+    bm25: float = DEFAULT_LEXICAL_WEIGHT,
+    sparse: float = SPARSE_WEIGHT,
+    *,
+    legs: Sequence[Leg] = ("dense", "bm25"),
 ) -> dict[str, float]:
-    """Weights by leg that sum to 1; ``bm25`` is relative to a dense weight of 1, in a collection of these two legs."""
-    relative = {"dense": 1.0, "bm25": bm25}
-    if sparse:
-        relative |= {"sparse": SPARSE_WEIGHT, "bm25": BM25_SHARE * bm25}
-    if multi:
-        relative["multi"] = MULTI_WEIGHT
-    total = sum(relative.values())
-    return {leg: weight / total for leg, weight in relative.items()}
+    """Weights by leg that sum to 1.
+
+    Args:
+        bm25: its weight in a collection of the dense leg and BM25, relative to a dense weight of 1.
+        sparse: likewise that of the learned sparse leg.
+        legs: that the collection has.
+    """
+    relative = {"dense": 1.0, "sparse": sparse, "bm25": bm25, "multi": MULTI_WEIGHT}
+    if "sparse" in legs:
+        relative["bm25"] = beside_sparse(bm25)
+    total = sum(relative[leg] for leg in legs)
+    return {leg: relative[leg] / total for leg in legs}
+
+
+def beside_sparse(bm25: float) -> float:
+    """BM25's weight relative to the dense leg's 1 where there is a learned sparse leg too; ``bm25``: where there is none."""
+    return BM25_SHARE * math.sqrt(bm25)
 
 
 def bm25_scale(weights: np.ndarray, n_passages: int) -> float:
@@ -75,11 +88,14 @@ def sparse_scale(weights: np.ndarray, mean_norm: float) -> float:
 
 
 def ranks(scores: np.ndarray, legs: Sequence[Leg]) -> np.ndarray:
-    """int64[m, n_legs]: each candidate's rank in each leg, from 1, by score descending then candidate order; 0 for none."""
+    """int64[m, n_legs]: each candidate's rank in each leg, one more than candidates have a greater score; 0 for none.
+
+    Equal scores share a rank: any order among them would depend on how segments are cut.
+    """
     result = np.zeros(scores.shape, np.int64)
     for column, leg in enumerate(legs):
-        order = np.argsort(-scores[:, column], kind="stable")
-        result[order, column] = np.arange(1, len(order) + 1)
+        falling = -scores[:, column]
+        result[:, column] = np.searchsorted(np.sort(falling), falling) + 1
         if leg not in ("dense", "multi"):
             result[scores[:, column] <= 0, column] = 0
     return result

@@ -22,9 +22,10 @@ import msgspec
 from engine.calibration import calibrate
 from engine.encoding import Model, QueryEncoder
 from engine.errors import CorruptData, FingerprintMismatch
-from engine.fusion import DEFAULT_LEXICAL_WEIGHT, default_weights
+from engine.fusion import DEFAULT_LEXICAL_WEIGHT, SPARSE_WEIGHT, default_weights
 from engine.ingest import Ingestor
 from engine.preparation import Preparer
+from engine.recent import RecentQueries
 from engine.recovery import open_segments
 from engine.schema import CollectionSchema
 from engine.sealing import SEAL_ROWS, Sealer
@@ -59,7 +60,7 @@ class Generation:
         seal_rows: head size at which it is sealed.
 
     Attributes:
-        schema, store, writer, ingestor, encoder: what the collection's operations work with.
+        schema, store, writer, ingestor, encoder, recent: what the collection's operations work with.
 
     Raises:
         CorruptData: the store itself is damaged. Damaged segments are rebuilt.
@@ -89,9 +90,15 @@ class Generation:
         if schema.model:
             embed = self.encoder.expand_documents if schema.expansion else self.encoder.embed_documents
         self.ingestor = Ingestor(schema, Preparer(schema, self.store, analyzer, embed), self.writer)
+        self.recent = RecentQueries(schema.dim)
         self._calibrating = threading.Lock()
         self._sealer = Sealer(
-            self.segments_folder, schema, self.writer, seal_rows, on_idle=self._calibrate_when_doubled
+            self.segments_folder,
+            schema,
+            self.writer,
+            self.recent,
+            seal_rows,
+            on_idle=self._calibrate_when_doubled,
         )
 
     @staticmethod
@@ -113,9 +120,10 @@ class Generation:
 
     def weights(self) -> dict[str, float]:
         """The fusion weights by leg: calibrated ones, under those that the collection was created with."""
-        bm25 = DEFAULT_LEXICAL_WEIGHT if self._calibration is None else self._calibration.bm25_weight
-        found = default_weights(bm25, sparse=self.schema.sparse, multi=self.schema.multi_dim > 0)
-        return {leg: weight for leg, weight in {**found, **self.schema.weights}.items() if leg in self.schema.legs}
+        bm25, sparse = DEFAULT_LEXICAL_WEIGHT, SPARSE_WEIGHT
+        if self._calibration is not None:
+            bm25, sparse = self._calibration.bm25_weight, self._calibration.sparse_weight or sparse
+        return {**default_weights(bm25, sparse, legs=self.schema.legs), **self.schema.weights}
 
     def optimize(self) -> None:
         """Seal the head, do every merge that is due, calibrate on all passages; returns when all is on disk."""

@@ -7,6 +7,7 @@ find, so the blend does not depend on depth.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,9 @@ class Groups:
         return self.order[self.first[group] : self.first[group + 1]]
 
 
-def best_rows(candidates: Candidates, starts: np.ndarray, fused: np.ndarray) -> np.ndarray | None:
+def best_rows(
+    candidates: Candidates, starts: Callable[[Candidates], np.ndarray], fused: np.ndarray
+) -> np.ndarray | None:
     """The best row of each passage, int64[k] ascending; None when every candidate is another passage.
 
     A passage has several rows, one behind the other, where a generator wrote about it (`engine.values.Expansion`). It
@@ -46,17 +49,31 @@ def best_rows(candidates: Candidates, starts: np.ndarray, fused: np.ndarray) -> 
 
     Args:
         candidates: rows.
-        starts: int[m], where each one's passage begins in its document.
+        starts: gives int[m], where each one's passage begins in its document; not asked when all are other documents'.
         fused: float64[m], one score a row.
     """
-    same = (
-        (np.diff(candidates.segments) == 0) & (np.diff(candidates.docs) == 0) & (np.diff(starts.astype(np.int64)) == 0)
-    )
+    same = ~_firsts(candidates)
     if not same.any():
         return None
-    passage = np.r_[0, np.cumsum(~same)]
+    begins = starts(candidates)
+    same[1:] &= begins[1:] == begins[:-1]
+    if not same.any():
+        return None
+    passage = np.cumsum(~same)
     order = np.lexsort((-fused, passage))
-    return order[np.r_[True, np.diff(passage[order]) != 0]]
+    return order[_changes(passage[order])]
+
+
+def _firsts(candidates: Candidates) -> np.ndarray:
+    """bool[m]: which candidates are the first of their document; rows, and so documents, are ascending."""
+    return _changes(candidates.docs) | _changes(candidates.segments)
+
+
+def _changes(values: np.ndarray) -> np.ndarray:
+    """bool[m]: which values differ from the one before; the first does."""
+    changed = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=changed[1:])
+    return changed
 
 
 def group(candidates: Candidates, fused: np.ndarray, *, blend: float = BLEND, best: int = BEST) -> Groups:
@@ -68,16 +85,17 @@ def group(candidates: Candidates, fused: np.ndarray, *, blend: float = BLEND, be
         blend: how much the mean of the best few counts; 0: the best passage alone.
         best: how many are the best few; a document with fewer passages has the mean of what it has.
     """
-    order = np.lexsort((-fused, candidates.docs, candidates.segments))
-    segments, docs = candidates.segments[order], candidates.docs[order]
-    if not len(order):
-        return Groups(order, np.zeros(1, np.int64), np.empty(0), segments, docs)
-    starts = np.flatnonzero(np.r_[True, (np.diff(segments) != 0) | (np.diff(docs) != 0)])
-    first = np.r_[starts, len(order)]
+    firsts = _firsts(candidates)
+    starts = np.flatnonzero(firsts)
+    first = np.append(starts, len(fused))
+    segments, docs = candidates.segments[starts], candidates.docs[starts]
+    if len(starts) == len(fused):  # one passage a document
+        return Groups(starts, first, fused, segments, docs)
+    order = np.lexsort((-fused, np.cumsum(firsts)))
     lengths = np.diff(first)
     place = np.arange(len(order)) - np.repeat(starts, lengths)
     # Summed group by group, not by differences of one running sum: a score must not depend on its neighbours' rounding.
     counts = np.minimum(lengths, best)
-    sums = np.add.reduceat(fused[order][place < best], np.r_[0, np.cumsum(counts)[:-1]])
+    sums = np.add.reduceat(fused[order][place < best], np.cumsum(counts) - counts)
     top, mean = fused[order][starts], sums / counts
-    return Groups(order, first, (1 - blend) * top + blend * mean, segments[starts], docs[starts])
+    return Groups(order, first, top + blend * (mean - top), segments, docs)  # a lone passage keeps its score to the bit

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from embedder.errors import InvalidInput
 from engine.api import MetadataChanges
 from engine.errors import DocumentNotFound, InvalidArgument, InvalidDocument
 from engine.preparation import Batch, Preparer, metadata_hash
@@ -86,8 +87,21 @@ class Ingestor:
             except InvalidArgument as error:
                 answers[place] = Acknowledgement(_id_of(value), "failed", error=str(error))
         if valid:
-            answers.update(zip(valid, self._submit(list(valid.values())).result(), strict=True))
+            answers.update(zip(valid, self._commit(list(valid.values())), strict=True))
         return [answers[place] for place in range(len(chunk))]
+
+    def _commit(self, documents: Sequence[Document]) -> list[Acknowledgement]:
+        """Commit documents; one that a model cannot take (a passage too long for the generator) fails alone.
+
+        Which one it is, halving finds out. What the generator wrote about the others is kept in its cache.
+        """
+        try:
+            return self._submit(documents).result()
+        except InvalidInput as error:
+            if len(documents) == 1:
+                return [Acknowledgement(documents[0].doc_id, "failed", error=str(error))]
+            middle = len(documents) // 2
+            return [*self._commit(documents[:middle]), *self._commit(documents[middle:])]
 
     def _submit(self, documents: Sequence[Document]) -> Future[list[Acknowledgement]]:
         batch = self._preparer.prepare(documents)

@@ -23,9 +23,9 @@ from typing import Self
 
 import msgspec
 
-from embedder.errors import EmbedderClosed, EmbedderError
+from embedder.errors import EmbedderClosed, EmbedderError, InvalidInput
 from engine.collection import Collection
-from engine.embedded import EmbeddedEngine, model_schema
+from engine.embedded import EmbeddedEngine, bare_schema, with_model
 from engine.encoding import Model
 from engine.errors import CorruptData, EngineClosed, EngineError, InvalidArgument
 from engine.generation import STORE_FOLDER, next_folder
@@ -279,14 +279,13 @@ def _successor(old: CollectionSchema, model: Model) -> CollectionSchema:
     """The schema with another model.
 
     A learned sparse leg comes with a model that has one, unless it was declined; token vectors are kept on if the model
-    gives them.
+    gives them, and so is the collection's task if the model takes it.
     """
     declined = old.fingerprint is not None and old.fingerprint.get("sparse") != "none" and not old.sparse
     sparse = False if declined else None
     multi = old.multi_dim > 0 and model.embedder().multi_dim > 0
-    new = model_schema(
-        model, name=old.name, sparse=sparse, multi=multi, language=old.language, dense_kind=old.dense_kind
-    )
+    bare = bare_schema(old.name, old.language, old.dense_kind)
+    new = with_model(bare, model, sparse=sparse, multi=multi, task=_kept_task(old, model))
     weights = {leg: weight for leg, weight in old.weights.items() if leg in new.legs}
     return msgspec.structs.replace(
         new,
@@ -296,6 +295,17 @@ def _successor(old: CollectionSchema, model: Model) -> CollectionSchema:
         generator=old.generator,
         generator_identity=old.generator_identity,
     )
+
+
+def _kept_task(old: CollectionSchema, model: Model) -> str | None:
+    if old.task is None:
+        return None
+    try:
+        model.embedder().check_task(old.task)
+    except InvalidInput as error:
+        log.warning("the collection %r loses its task: %s", old.name, error)
+        return None
+    return old.task
 
 
 def _stored_schema(folder: Path) -> CollectionSchema | None:

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from engine.schema import CollectionSchema
+from engine.snapshot import Snapshot
 from engine.values import FusionMethod, Leg, Query
 
 # Passages to take from each leg for every document asked for: a document's best passages crowd out other documents.
 PASSAGES_PER_DOCUMENT = 3
 MIN_DEPTH = 100
 DEFAULT_RECALL_TARGET = 0.98
-# Above this target every vector is scanned: no graph promises it.
-EXACT_ABOVE = 0.995
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,8 @@ class Plan:
 
     legs: the legs that rank, in the order of `values.LEGS`. sources: the legs that find candidates; token vectors only rank.
     depth: passages to take from each source. exact: scan every vector. want: documents to rank: offset + limit, or as many as
-    are reranked. weights: by leg, for the fusion.
+    are reranked. weights: by leg, for the fusion. recall_target: of the dense leg's search; each segment is searched with the
+    cheapest setting that was measured to reach it.
     """
 
     legs: tuple[Leg, ...]
@@ -67,8 +67,6 @@ def plan(
     target = query.recall_target if query.recall_target is not None else DEFAULT_RECALL_TARGET
     asked = query.depth or {}
     depth: dict[str, int] = {leg: asked.get(leg, max(MIN_DEPTH, PASSAGES_PER_DOCUMENT * want)) for leg in sources}
-    if "dense" in depth and "dense" not in asked and target > DEFAULT_RECALL_TARGET:
-        depth["dense"] *= 2
     weights = dict(default_weights)
     weights.update(schema.weights)
     weights.update(query.weights or {})
@@ -76,9 +74,41 @@ def plan(
         legs=legs,
         sources=sources,
         depth=depth,
-        exact=query.exact or target > EXACT_ABOVE,
+        exact=query.exact or target >= 1.0,
         want=want,
         fusion=query.fusion,
         weights={leg: weights[leg] for leg in legs} if len(legs) > 1 else {},
         recall_target=1.0 if query.exact else target,
     )
+
+
+def dense_recall(plan: Plan, snapshot: Snapshot) -> dict[str, object]:
+    """The recall certificate of a query's dense search, as plain data for the response.
+
+    recall: the estimated share of the ``k`` passages nearest to the query that the search finds, without a filter, and lower:
+    its lower bound with 95 % confidence, both over ``sample`` queries; 1 where every vector is scanned; None where no segment
+    was measured. The estimate is the mean of the segments', weighted by passages; the bound is the least of them, and so
+    holds wherever the nearest passages lie. scanned, measured, unmeasured: how many passages are searched in which way.
+    """
+    passages = {"scanned": 0, "measured": 0, "unmeasured": 0}
+    estimates, bounds, samples = [], [], []
+    for live in snapshot.segments:
+        if live.segment.dense is None or not live.n_live:
+            continue
+        promise = live.segment.dense.promise(plan.recall_target, plan.want)
+        if promise.recall is None or promise.lower is None:
+            passages["unmeasured"] += live.n_live
+            continue
+        passages["scanned" if promise.setting is None else "measured"] += live.n_live
+        estimates.append(promise.recall * live.n_live)
+        bounds.append(promise.lower)
+        if promise.setting is not None:
+            samples.append(promise.sample)
+    known = passages["scanned"] + passages["measured"]
+    return {
+        "k": plan.want,
+        "recall": sum(estimates) / known if known else None,
+        "lower": min(bounds, default=None),
+        "sample": min(samples, default=0),
+        **passages,
+    }

@@ -21,7 +21,7 @@ from embedder.values import DocumentInput, EmbeddedDocument, PassageVectors, Spa
 from engine.schema import CollectionSchema
 from engine.storage.kv import Store
 from engine.storage.records import KEY_BYTES, DocumentRecord, PassageBlock
-from engine.storage.store import find, read_block, read_document
+from engine.storage.store import find_many, read_block, read_document
 from engine.validation import brings_vectors, check_document_tokens, check_sparse
 from engine.values import Acknowledgement, Coverage, Document
 from index.analyzer import Analyzer
@@ -136,8 +136,8 @@ class Preparer:
         answered: dict[int, Acknowledgement] = {}
         known: dict[int, dict[bytes, PassageVectors]] = {}
         with self._store.read() as transaction:
-            for place, document in enumerate(documents):
-                doc_no = find(transaction, document.doc_id)
+            versions = find_many(transaction, [document.doc_id for document in documents])
+            for place, (document, doc_no) in enumerate(zip(documents, versions, strict=True)):
                 if doc_no is None:
                     continue
                 record = read_document(transaction, doc_no)

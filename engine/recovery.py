@@ -1,7 +1,7 @@
 """How are the views of a collection made again when it is opened?
 
 Sealed segments are mapped after their files were checked. Everything else that is live in the store becomes the head: the
-versions above the watermark, or, when a segment was damaged, every version that no healthy segment holds.
+versions above the watermark that no sealed segment holds. A damaged segment takes the watermark back to the beginning.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def open_segments(
         state = read_state(transaction)
     sweep(folder, set(state.segments))
     sealed = [segment for name in state.segments if (segment := _mapped(folder / name, schema)) is not None]
-    complete = len(sealed) == len(state.segments)
-    if not complete:
-        state = msgspec.structs.replace(state, segments=tuple(segment.name for segment in sealed))
+    if len(sealed) < len(state.segments):
+        # Nothing is known any more to lie in sealed segments below some version, until the head is sealed again.
+        names = tuple(segment.name for segment in sealed)
+        state = msgspec.structs.replace(state, segments=names, watermark=State().watermark)
         with store.write() as transaction:
             write_state(transaction, state)
     with store.read() as transaction:
         dead = np.array(dead_versions(transaction), np.uint64)
-        start = state.watermark if complete else 0
-        covered = [dead] if complete else [dead, *(segment.doc_nos for segment in sealed)]
-        skip = set(np.concatenate(covered).tolist())
-        head = [*_head_segments(transaction, schema, start, skip)]
+        covered = [segment.doc_nos[segment.doc_nos >= state.watermark] for segment in sealed]
+        skip = set(np.concatenate([dead, *covered]).tolist())
+        head = [*_head_segments(transaction, schema, state.watermark, skip)]
     live = [LiveSegment(segment).without(dead) for segment in sealed]
     return state, (*live, *map(LiveSegment, head)), dead.tolist()
 

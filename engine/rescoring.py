@@ -6,6 +6,7 @@ zero-filled, so a fused score does not depend on which leg found what, on the li
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from engine.snapshot import Snapshot
 from engine.values import Leg, TermContribution
 from index.hits import Hits
 from index.sparse_rows import SparseQuery
+
+_NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +57,21 @@ class EncodedQuery:
 
 @dataclass(frozen=True, slots=True)
 class DenseQuery:
-    """A query in the dense leg: float32[dim], unit length. A cosine is fused as it is: its ``scale`` is 1."""
+    """A query in the dense leg: float32[dim], unit length. A cosine is fused as it is: its ``scale`` is 1.
+
+    Each segment is searched with its cheapest setting that reaches ``recall_target`` for the ``want`` best passages.
+    """
 
     vector: np.ndarray
+    recall_target: float
+    want: int
     scale: float = 1.0
 
     def search(self, segment: Segment, depth: int, allow: np.ndarray | None, *, exact: bool) -> Hits:
         """The best ``depth`` allowed rows of one segment, with exact scores; ``exact``: scan every vector."""
         assert segment.dense is not None
-        return segment.dense.search(self.vector, depth, allow=allow, exact=exact)
+        setting = segment.dense.promise(self.recall_target, self.want).setting
+        return segment.dense.search(self.vector, depth, allow=allow, exact=exact or setting is None, setting=setting)
 
     def score(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
         """float32[m]: the exact score of each row (int64[m])."""
@@ -122,28 +131,37 @@ FindingQuery = DenseQuery | LexicalQuery
 LegQueries = dict[Leg, FindingQuery | MultiQuery]
 
 
-def weigh(query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...]) -> LegQueries:
-    """The query in each of ``legs`` (all of them legs of the query), weighed against one snapshot."""
+def weigh(
+    query: EncodedQuery, snapshot: Snapshot, legs: tuple[Leg, ...], *, recall_target: float, want: int
+) -> LegQueries:
+    """The query in each of ``legs`` (all of them legs of the query), weighed against one snapshot.
+
+    ``recall_target`` and ``want`` are those of the dense leg, see `DenseQuery`.
+    """
     weighed: LegQueries = {}
     for leg in legs:
         if leg == "dense":
             assert query.dense is not None
-            weighed[leg] = DenseQuery(query.dense)
-        elif leg == "bm25":
-            lexical, terms = _weighed_by_idf(snapshot, leg, SparseQuery(query.hashes, query.counts), query.terms)
-            scale = bm25_scale(lexical.weights, snapshot.n_passages)
-            weighed[leg] = LexicalQuery(leg, lexical, terms, snapshot.avg_len, scale)
+            weighed[leg] = DenseQuery(query.dense, recall_target, want)
         elif leg == "multi":
             assert query.multi is not None
             weighed[leg] = MultiQuery(query.multi)
         else:
-            assert query.sparse is not None
-            lexical, terms = query.sparse, query.sparse_terms
-            if query.sparse_idf:
-                lexical, terms = _weighed_by_idf(snapshot, leg, lexical, terms)
-            scale = sparse_scale(lexical.weights, snapshot.mean_sparse_norm)
-            weighed[leg] = LexicalQuery(leg, lexical, terms, None, scale)
+            weighed[leg] = weigh_lexical(query, snapshot, leg)
     return weighed
+
+
+def weigh_lexical(query: EncodedQuery, snapshot: Snapshot, leg: Leg) -> LexicalQuery:
+    """The query in the BM25 or the learned sparse leg, one of its legs, weighed against one snapshot."""
+    if leg == "bm25":
+        lexical, terms = _weighed_by_idf(snapshot, leg, SparseQuery(query.hashes, query.counts), query.terms)
+        scale = bm25_scale(lexical.weights, snapshot.n_passages)
+        return LexicalQuery(leg, lexical, terms, snapshot.avg_len, scale)
+    assert query.sparse is not None
+    lexical, terms = query.sparse, query.sparse_terms
+    if query.sparse_idf:
+        lexical, terms = _weighed_by_idf(snapshot, leg, lexical, terms)
+    return LexicalQuery(leg, lexical, terms, None, sparse_scale(lexical.weights, snapshot.mean_sparse_norm))
 
 
 def _weighed_by_idf(
@@ -172,51 +190,77 @@ class Candidates:
     docs: np.ndarray
     scores: np.ndarray
 
+    def found(self, segment: int) -> Found:
+        """Those of one segment, by position, with all their scores."""
+        first, end = np.searchsorted(self.segments, (segment, segment + 1)).tolist()
+        rows, scores = self.rows[first:end], self.scores[first:end]
+        return Found(rows, {leg: Hits(rows, scores[:, column]) for column, leg in enumerate(self.legs)})
+
     def take(self, kept: np.ndarray) -> Candidates:
         """Those at the places ``kept`` (int64[k] ascending)."""
         return Candidates(self.legs, self.segments[kept], self.rows[kept], self.docs[kept], self.scores[kept])
 
 
-def rescore(
-    snapshot: Snapshot, queries: LegQueries, found: list[np.ndarray], known: Candidates | None = None
-) -> Candidates:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Candidates of one segment: int64 ``rows`` in any order, possibly repeated.
+
+    ``known``: leg → rows of the segment, among ``rows``, whose exact score in that leg is known already: a leg's own
+    search gives the same bits as a rescoring.
+    """
+
+    rows: np.ndarray
+    known: Mapping[Leg, Hits]
+
+    @staticmethod
+    def by(hits: Mapping[Leg, Hits]) -> Found:
+        """What the legs found."""
+        return Found(np.concatenate([_NO_ROWS, *(found.rows for found in hits.values())]), hits)
+
+    def adding(self, rows: np.ndarray) -> Found:
+        """These candidates and more (int64[m])."""
+        return Found(np.concatenate([self.rows, rows]), self.known)
+
+
+def rescore(snapshot: Snapshot, queries: LegQueries, found: Sequence[Found]) -> Candidates:
     """The exact scores of candidate passages in all legs.
 
     Args:
         snapshot: where they are.
         queries: weighed against this snapshot, at least one.
-        found: int64 rows of each segment, in any order, possibly repeated.
-        known: scores of some of these rows by the same queries, which are not computed again.
+        found: the candidates of each segment.
     """
     legs = tuple(queries)
     # An empty part keeps the concatenation below defined when nothing was found.
     segments = [np.empty(0, np.int32)]
-    rows, docs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    rows, docs = [_NO_ROWS], [_NO_ROWS]
     scores = [np.empty((0, len(legs)), np.float32)]
-    for position, candidate_rows in enumerate(found):
-        if not len(candidate_rows):
+    for position, here in enumerate(found):
+        if not len(here.rows):
             continue
         segment = snapshot.segments[position].segment
-        unique = np.unique(candidate_rows)
+        unique = np.unique(here.rows)
         segments.append(np.full(len(unique), position, np.int32))
         rows.append(unique)
         docs.append(segment.row_docs[unique].astype(np.int64))
-        scores.append(_scores(segment, queries, unique, position, known))
+        scores.append(_scores(segment, queries, unique, here.known))
     return Candidates(
         legs, np.concatenate(segments), np.concatenate(rows), np.concatenate(docs), np.concatenate(scores)
     )
 
 
-def _scores(
-    segment: Segment, queries: LegQueries, rows: np.ndarray, position: int, known: Candidates | None
-) -> np.ndarray:
+def _scores(segment: Segment, queries: LegQueries, rows: np.ndarray, known: Mapping[Leg, Hits]) -> np.ndarray:
     """float32[m, n_legs] of ``rows`` (ascending), those of ``known`` copied."""
-    fresh = np.ones(len(rows), bool)
     scores = np.empty((len(rows), len(queries)), np.float32)
-    if known is not None:
-        here = known.segments == position
-        fresh = ~np.isin(rows, known.rows[here])
-        scores[~fresh] = known.scores[here][np.isin(known.rows[here], rows)]
-    for column, query in enumerate(queries.values()):
-        scores[fresh, column] = query.score(segment, rows[fresh])
+    for column, (leg, query) in enumerate(queries.items()):
+        hits = known.get(leg)
+        if hits is None:
+            scores[:, column] = query.score(segment, rows)
+            continue
+        places = np.searchsorted(rows, hits.rows)
+        fresh = np.ones(len(rows), bool)
+        fresh[places] = False
+        scores[places, column] = hits.scores
+        if len(hits) < len(rows):
+            scores[fresh, column] = query.score(segment, rows[fresh])
     return scores

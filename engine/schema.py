@@ -31,7 +31,8 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     vectors, 0 for none. model and
     fingerprint: what made the vectors; None when callers bring their own. language: the Snowball language of the text
     analyser. weights: default fusion weights by leg; empty: the engine's. created: ISO 8601, UTC. expansion, generator and
-    generator_identity: what is written about each passage before it is embedded, and by what; None: nothing.
+    generator_identity: what is written about each passage before it is embedded, and by what; None: nothing. task: what
+    queries ask for that name none; None: what the model's recipe says.
     """
 
     format: int = SCHEMA_FORMAT
@@ -52,6 +53,7 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     expansion: Expansion | None = None
     generator: str | None = None
     generator_identity: str | None = None
+    task: str | None = None
 
     @property
     def legs(self) -> tuple[Leg, ...]:

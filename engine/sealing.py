@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from engine.recent import RecentQueries
 from engine.schema import CollectionSchema
 from engine.segment import Segment
 from engine.snapshot import LiveSegment, Snapshot
@@ -77,7 +78,7 @@ class Sealer:
 
     Args:
         folder: where sealed segments live.
-        schema, writer: the collection's.
+        schema, writer, recent: the collection's.
         seal_rows: head size at which it is sealed.
         on_idle: called when there were no writes for IDLE_S seconds.
     """
@@ -87,12 +88,14 @@ class Sealer:
         folder: Path,
         schema: CollectionSchema,
         writer: Writer,
+        recent: RecentQueries,
         seal_rows: int = SEAL_ROWS,
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
         self._schema = schema
         self._writer = writer
+        self._recent = recent
         self._seal_rows = seal_rows
         self._on_idle = on_idle
         self._closing = False
@@ -107,11 +110,11 @@ class Sealer:
             seal_rows: seal a head of this size; None: the usual size. 1: seal whatever is there.
         """
         with self._busy:
-            while (task := choose(self._writer.snapshot, self._seal_rows)) is not None:
-                self._run(task)
             head = [live for live in self._writer.snapshot.segments if not live.segment.name and live.n_live]
             if seal_rows is not None and sum(live.n_live for live in head) >= seal_rows:
                 self._run(Task("seal", tuple(live.segment for live in head)))
+            while (task := choose(self._writer.snapshot, self._seal_rows)) is not None:  # the seal may have made it due
+                self._run(task)
 
     def stop(self) -> None:
         """Take no more tasks; the one in progress may still end."""
@@ -162,7 +165,7 @@ class Sealer:
         new: Segment | None = None
         if any(keep.any() for _, keep in parts):
             log.info("%s: %s of %d segments", self._schema.name, task.reason, len(parts))
-            Segment.merge(self._schema, name, parts).save(self._folder / name)
+            Segment.merge(self._schema, name, parts, self._recent.vectors()).save(self._folder / name)
             # The loaded form maps the files; the built one is dropped with its memory.
             new = Segment.load(self._folder / name, self._schema)
         self._swap(sources, new)

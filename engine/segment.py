@@ -15,7 +15,7 @@ A document's rows are consecutive and in text order. ``row`` is a passage's posi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,13 +102,19 @@ class Segment:
         return _assembled(schema, "", np.array(doc_nos, np.uint64), indptr, block, Columns.build(metadata), graph=False)
 
     @staticmethod
-    def merge(schema: CollectionSchema, name: str, parts: Sequence[tuple[Segment, np.ndarray]]) -> Segment:
+    def merge(
+        schema: CollectionSchema,
+        name: str,
+        parts: Sequence[tuple[Segment, np.ndarray]],
+        recent: np.ndarray | None = None,
+    ) -> Segment:
         """One segment of the kept documents of several.
 
         Args:
             schema: the collection's.
-            name: of the new segment; "" keeps it in memory and without a graph.
+            name: of the new segment; "" keeps it in memory, without a graph and unmeasured.
             parts: segments with bool[n_docs] of the documents to keep, at least one kept in all.
+            recent: float32[m, dim], queries with which the recall of the dense search is measured, beside its own passages.
         """
         pieces = [_kept(segment, keep) for segment, keep in parts]
         doc_nos = np.concatenate([piece[0] for piece in pieces])
@@ -122,7 +128,8 @@ class Segment:
         positions[order] = np.arange(len(order))
         columns = Columns.concat(_renamed(parts, positions), len(order))
         indptr = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
-        return _assembled(schema, name, doc_nos[order], indptr, block, columns, graph=bool(name))
+        merged = _assembled(schema, name, doc_nos[order], indptr, block, columns, graph=bool(name))
+        return replace(merged, dense=merged.dense.certified(recent)) if name and merged.dense is not None else merged
 
     def find(self, doc_nos: np.ndarray) -> np.ndarray:
         """The positions of those ``doc_nos`` (uint64[m]) that are in this segment, as int64."""

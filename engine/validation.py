@@ -15,7 +15,16 @@ import numpy as np
 
 from engine.errors import DimensionMismatch, InvalidArgument, InvalidDocument, InvalidQuery, LegMissing
 from engine.schema import CollectionSchema, check_weights
-from engine.values import FUSIONS, MODES, QUERY_EXPANSION_METHODS, Document, Query, QueryExpansion, Scalar
+from engine.values import (
+    FUSIONS,
+    MODES,
+    QUERY_EXPANSION_METHODS,
+    RESULT_FIELDS,
+    Document,
+    Query,
+    QueryExpansion,
+    Scalar,
+)
 
 MAX_ID_BYTES = 511  # LMDB's longest key
 MAX_TITLE_BYTES = 1 << 16
@@ -30,6 +39,7 @@ MAX_WINDOW = 10_000
 MAX_DEPTH = 100_000
 MAX_QUERY_EXPANSION = 16
 MAX_EXAMPLES = 64
+MAX_TASK_BYTES = 1 << 12
 MAX_RERANK = 1_000
 
 _FIELDS = {field.name for field in dataclasses.fields(Document)}
@@ -130,8 +140,10 @@ def check_doc_id(doc_id: object) -> None:
 def _check_text(field: str, value: object, max_bytes: int) -> None:
     if not isinstance(value, str):
         raise InvalidArgument(field, f"must be a string, got {type(value).__name__}")
+    if value.isascii() and len(value) <= max_bytes:
+        return
     try:
-        size = len(value) if value.isascii() else len(value.encode())
+        size = len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidArgument(field, f"is not valid Unicode: {error.reason} at character {error.start}") from error
     if size > max_bytes:
@@ -256,6 +268,8 @@ def check_query(query: Query, schema: CollectionSchema) -> None:
     try:
         _check_window(query)
         _check_options(query, schema)
+        _check_task(query, schema)
+        _check_fields(query)
         _check_examples(query)
         _check_expansion(query, schema)
         for name, value in query.params.items():
@@ -325,6 +339,27 @@ def _check_options(query: Query, schema: CollectionSchema) -> None:
     n = query.rerank
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_RERANK):
         raise InvalidQuery("rerank", f"must be between 1 and {MAX_RERANK:,}, got {n!r}")
+
+
+def check_task(task: object) -> None:
+    """Refuse a task that is blank, no string, or longer than 4 KiB; whether the model has it, the model says."""
+    _check_text("task", task, MAX_TASK_BYTES)
+    if not str(task).strip():
+        raise InvalidArgument("task", "is blank; leave it out for the default")
+
+
+def _check_task(query: Query, schema: CollectionSchema) -> None:
+    if query.task is None:
+        return
+    check_task(query.task)
+    if schema.model is None or query.mode == "bm25":
+        raise InvalidQuery("task", "is for the model that embeds the query, and here none does")
+
+
+def _check_fields(query: Query) -> None:
+    for field in query.fields or ():
+        if field not in RESULT_FIELDS:
+            raise InvalidQuery("fields", f"{field!r} is unknown; choose from {', '.join(RESULT_FIELDS)}")
 
 
 def _check_examples(query: Query) -> None:

@@ -16,6 +16,7 @@ Metadata = Mapping[str, "Scalar | Sequence[Scalar]"]
 Mode = Literal["hybrid", "dense", "sparse", "bm25", "multi"]
 FusionMethod = Literal["convex", "rrf", "dbsf"]
 Leg = Literal["dense", "sparse", "bm25", "multi"]
+ResultField = Literal["title", "metadata", "score_detail", "plan", "timings_ms"]
 
 ExpansionMethod = Literal["questions", "rewrites"]
 ExpansionUse = Literal["fuse", "vectors"]
@@ -24,6 +25,7 @@ QueryExpansionMethod = Literal["hyde", "thoughts", "rewrites"]
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "sparse", "bm25", "multi")
 FUSIONS: tuple[FusionMethod, ...] = ("convex", "rrf", "dbsf")
 LEGS: tuple[Leg, ...] = ("dense", "sparse", "bm25", "multi")
+RESULT_FIELDS: tuple[ResultField, ...] = ("title", "metadata", "score_detail", "plan", "timings_ms")
 EXPANSION_METHODS: tuple[ExpansionMethod, ...] = ("questions", "rewrites")
 EXPANSION_USES: tuple[ExpansionUse, ...] = ("fuse", "vectors")
 QUERY_EXPANSION_METHODS: tuple[QueryExpansionMethod, ...] = ("hyde", "thoughts", "rewrites")
@@ -183,6 +185,8 @@ class Query:
 
     Args:
         text: what to search for. Needed for BM25; embedded for the other legs unless ``vector`` / ``sparse`` are given.
+        task: what the text asks for, to a model that takes an instruction: the name of a task that its recipe knows, or an
+            instruction; None: the collection's task, or else the recipe's.
         vector: ``dim`` floats; need not be normalised.
         sparse: term id → weight > 0.
         multi: one vector of ``multi_dim`` floats a token; a vector's length is its token's weight.
@@ -204,9 +208,12 @@ class Query:
         explain: return matched terms and contributions in ``score_detail``.
         expansion: what the engine's generator writes about the query first; None: nothing.
         examples: (query, passage that answers it) pairs that are shown to a model whose recipe takes examples.
+        fields: what to return beside ``doc_id``, ``score`` and the passages, of `RESULT_FIELDS`; the rest stays empty and is
+            neither made nor sent. None: everything.
     """
 
     text: str | None = None
+    task: str | None = None
     vector: Sequence[float] | None = None
     sparse: Mapping[int, float] | None = None
     multi: Sequence[Sequence[float]] | None = None
@@ -226,6 +233,11 @@ class Query:
     explain: bool = True
     expansion: QueryExpansion | None = None
     examples: Sequence[tuple[str, str]] = ()
+    fields: Sequence[ResultField] | None = None
+
+    def returns(self, field: ResultField) -> bool:
+        """Whether the answer has this field."""
+        return self.fields is None or field in self.fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +250,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionInfo:
-    """What a collection was created with, plus what it holds now."""
+    """What a collection was created with, plus what it holds now. ``dtype``: of the model's weights.
+
+    ``task``: what its queries ask for unless they say otherwise; None: what the model's recipe says.
+    """
 
     name: str
     model: str | None
@@ -254,13 +269,28 @@ class CollectionInfo:
     expansion: Expansion | None = None
     generator: str | None = None
     multi_dim: int = 0
+    dtype: str | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallEstimate:
+    """The measured recall of a dense search: mean, and lower bound with 95 % confidence, over ``sample`` queries.
+
+    1, 1 and 0 where every vector is scanned.
+    """
+
+    recall: float
+    lower: float
+    sample: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentStats:
     """One segment: passages in it, deleted ones among them, its dense index kind, bytes on disk (0: in memory).
 
-    ``multi_bytes`` are those of its token vectors, in memory or on disk.
+    ``multi_bytes`` are those of its token vectors, in memory or on disk. ``recall`` is that of its dense search for ten
+    passages at the default target; None where it was not measured.
     """
 
     name: str
@@ -269,6 +299,7 @@ class SegmentStats:
     dense_kind: str
     size_bytes: int
     multi_bytes: int = 0
+    recall: RecallEstimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

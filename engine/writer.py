@@ -32,6 +32,7 @@ from engine.storage.records import DocumentRecord, PassageBlock, encode_blocks
 from engine.storage.store import (
     State,
     find,
+    find_many,
     forget_id,
     mark_dead,
     put_versions,
@@ -72,7 +73,11 @@ class Commit:
         Returns:
             For each, whether it replaces a live version.
         """
-        replaced = [self.kill(record.doc_id) for record in records]
+        known = find_many(self.transaction, [record.doc_id for record in records])
+        replaced = [doc_no is not None for doc_no in known]
+        for record, doc_no in zip(records, known, strict=True):
+            if doc_no is not None:
+                self._kill(record.doc_id, doc_no)
         lengths = [record.n_passages for record in records]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         first, end = self.state.next_doc_no, self.state.next_doc_no + len(records)
@@ -87,13 +92,15 @@ class Commit:
     def kill(self, doc_id: str) -> bool:
         """Make the live version of ``doc_id`` dead; False when there is none."""
         doc_no = find(self.transaction, doc_id)
-        if doc_no is None:
-            return False
+        if doc_no is not None:
+            self._kill(doc_id, doc_no)
+        return doc_no is not None
+
+    def _kill(self, doc_id: str, doc_no: int) -> None:
         self.state = self.state.counting([read_document(self.transaction, doc_no)], -1)
         forget_id(self.transaction, doc_id)
         mark_dead(self.transaction, doc_no)
         self.dead.append(doc_no)
-        return True
 
     def next_sequences(self, n: int) -> range:
         """The numbers of ``n`` more operations."""

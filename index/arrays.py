@@ -21,6 +21,7 @@ Doubles: TypeAlias = NDArray[np.float64]
 Bits: TypeAlias = NDArray[np.uint16]
 Bytes: TypeAlias = NDArray[np.uint8]
 Codes: TypeAlias = NDArray[np.int8]
+Links: TypeAlias = NDArray[np.int32]
 Halves: TypeAlias = NDArray[np.float16]
 Rows: TypeAlias = NDArray[np.int64]
 Terms: TypeAlias = NDArray[np.uint64]
@@ -61,8 +62,8 @@ def save_facts(path: Path, facts: dict[str, Any]) -> None:
     path.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def load_facts(path: Path, version: int) -> dict[str, Any]:
-    """Read what ``save_facts`` wrote and check its ``version`` field.
+def load_facts(path: Path, *versions: int) -> dict[str, Any]:
+    """Read what ``save_facts`` wrote and check that its ``version`` field is one of ``versions``.
 
     Raises:
         CorruptIndexFile: missing, not JSON, or another version; rebuild the segment.
@@ -71,6 +72,6 @@ def load_facts(path: Path, version: int) -> dict[str, Any]:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CorruptIndexFile(path, f"it cannot be read ({error})") from error
-    if not isinstance(facts, dict) or facts.get("version") != version:
-        raise CorruptIndexFile(path, f"it has not format version {version}")
+    if not isinstance(facts, dict) or facts.get("version") not in versions:
+        raise CorruptIndexFile(path, f"it has not format version {' or '.join(map(str, versions))}")
     return facts

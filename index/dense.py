@@ -5,8 +5,10 @@ candidates, and the full float16 vectors score them exactly. Few rows, or few al
 
 A new kind is a class with the methods of ``CoarseIndex`` and one line in ``KINDS``.
 
-Files, format version 1: ``dense.json`` (version, kind, n_rows, dim, coarse_dim, whether there is a coarse index),
-``vectors.npy`` float16[n, dim], ``rotation.npy`` float32[dim, coarse_dim] when rotated, and those of the kind.
+Files, format version 2: ``dense.json`` (version, kind, n_rows, dim, coarse_dim, whether there is a coarse index),
+``vectors.npy`` float16[n, dim], ``rotation.npy`` float32[dim, coarse_dim] when rotated, those of the kind, and
+``recall.json`` (`index.recall`) when it was measured. A folder of version 1 opens too: what it stored of flat and hnsw
+prefixes is not read, its vectors are quantised anew in memory and scanned.
 """
 
 from __future__ import annotations
@@ -25,12 +27,16 @@ from index.flat import FlatIndex
 from index.hits import Hits
 from index.hnsw import HnswIndex
 from index.ivfpq import IvfPqIndex
+from index.recall import KS, SAMPLE, Certificate, Promise, Setting, measure, nearest, stand_ins
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SMALL = 2_048  # rows; below, a scan of the full vectors takes under 0.2 ms and nothing coarse is built
+NARROW = 128  # dimensions; below, codes of whole vectors are not worth a scan of their own
 FEW_ALLOWED = 8_192  # allowed rows; up to here scanning them beats any filtered search
-OVERSAMPLE = 4.0  # candidates rescored, as a multiple of k
-LEAST_DEPTH = 200  # candidates rescored at least
+OVERSAMPLE = 4.0  # candidates rescored where no recall was measured, as a multiple of k
+LEAST_DEPTH = 200  # candidates rescored at least where no recall was measured
+# Of an unmeasured index: above the first target twice as many candidates are rescored, above the second all rows are scanned.
+USUAL_TARGET, EXACT_ABOVE = 0.98, 0.995
 _CHUNK = 65_536  # rows converted to float32 at a time
 
 
@@ -38,6 +44,7 @@ class CoarseIndex(Protocol):
     """What a kind offers: candidates from the prefixes of one segment's vectors."""
 
     kind: ClassVar[str]
+    widths: ClassVar[tuple[int, ...]]
 
     @classmethod
     def build(cls, prefixes: Floats, *, seed: int = 0, threads: int = 1) -> Self:
@@ -50,8 +57,17 @@ class CoarseIndex(Protocol):
     def save(self, folder: Path) -> None:
         """Write the kind's files into an existing folder."""
 
-    def candidates(self, query: Floats, depth: int, *, ef: int | None = None, allow: Mask | None = None) -> Rows:
-        """About ``depth`` likely rows, all allowed, without repeats, in no order; fewer, or none, when it cannot."""
+    def candidates(self, query: Floats, depth: int, *, width: int | None = None, allow: Mask | None = None) -> Rows:
+        """About ``depth`` likely rows, best first, all allowed, without repeats; fewer, or none, when it cannot.
+
+        ``width`` is how widely to search, in the kind's own measure; ``widths`` are those worth measuring.
+        """
+
+    def cost(self, width: int) -> int:
+        """Bytes that a search of this width reads, at most."""
+
+    def deepest(self, width: int) -> int:
+        """How many candidates a search of this width can give."""
 
 
 KINDS: dict[str, type[CoarseIndex]] = {"flat": FlatIndex, "hnsw": HnswIndex, "faiss": IvfPqIndex}
@@ -65,6 +81,7 @@ class DenseIndex:
         kind: "flat", "hnsw" or "faiss"; "flat" for every segment below ``SMALL`` rows.
         coarse_dim: width of the prefix; dim when vectors are only scanned in full.
         rotated: whether the prefix is that of a rotation.
+        certificate: the measured recall of its settings; None: not measured.
     """
 
     def __init__(
@@ -75,6 +92,7 @@ class DenseIndex:
         self.kind = kind
         self.coarse_dim = coarse_dim
         self.rotated = basis is not None
+        self.certificate: Certificate | None = None
         self._coarse = coarse
         self._basis = basis
 
@@ -118,7 +136,7 @@ class DenseIndex:
             raise InvalidIndexInput("vectors", "a row holds NaN or infinity. Refuse such vectors where they come in.")
         n, dim = kept.shape
         whole = coarse_dim >= dim
-        if n < SMALL or (whole and kind == "flat"):
+        if n < SMALL or (whole and kind == "flat" and dim < NARROW):
             return cls(kept, "flat", None, None, dim)
         basis = freeze(pca.fit(kept, seed)[:, :coarse_dim]) if rotate and not whole else None
         coarse_dim = min(coarse_dim, dim)
@@ -134,6 +152,8 @@ class DenseIndex:
             save_array(folder, "rotation", self._basis)
         if self._coarse is not None:
             self._coarse.save(folder)
+        if self.certificate is not None:
+            self.certificate.save(folder)
         save_facts(folder / "dense.json", facts)
 
     @classmethod
@@ -144,24 +164,64 @@ class DenseIndex:
             CorruptIndexFile: a file is missing, unreadable, or of another version; rebuild the segment.
         """
         path = folder / "dense.json"
-        facts = load_facts(path, FORMAT_VERSION)
+        facts = load_facts(path, 1, FORMAT_VERSION)
         vectors = load_array(folder, "vectors")
         if facts.get("kind") not in KINDS or list(vectors.shape) != [facts.get("n_rows"), facts.get("dim")]:
             raise CorruptIndexFile(path, "it does not fit the files beside it")
         basis = load_array(folder, "rotation") if facts.get("rotated") else None
         coarse_dim = int(facts["coarse_dim"])
-        coarse = KINDS[facts["kind"]].load(folder, vectors.shape[0], coarse_dim) if facts.get("coarse") else None
-        return cls(vectors, facts["kind"], coarse, basis, coarse_dim)
+        if not facts.get("coarse"):
+            return cls(vectors, facts["kind"], None, basis, coarse_dim)
+        if facts["version"] == 1 and facts["kind"] != "faiss":
+            return cls(vectors, "flat", FlatIndex.build(_prefixes(vectors, basis, coarse_dim)), basis, coarse_dim)
+        coarse = KINDS[facts["kind"]].load(folder, vectors.shape[0], coarse_dim)
+        index = cls(vectors, facts["kind"], coarse, basis, coarse_dim)
+        index.certificate = Certificate.load(folder)
+        return index
+
+    def certified(self, recent: Floats | None = None, *, seed: int = 0, sample: int = SAMPLE) -> DenseIndex:
+        """This index with the recall of its settings measured; itself, unmeasured, where all rows are scanned anyway.
+
+        Args:
+            recent: float32[m, dim], queries that were asked of the collection; at most half of the sample.
+            seed: of the choice of rows that serve as queries.
+            sample: queries.
+        """
+        if self._coarse is None:
+            return self
+        recent = np.empty((0, self.dim), np.float32) if recent is None else recent[-(sample // 2) :]
+        rng = np.random.default_rng(seed)
+        rows = np.sort(rng.choice(self.n_rows, min(self.n_rows, sample - len(recent)), replace=False))
+        hidden = np.concatenate([np.full(len(recent), -1), rows])
+        queries = np.concatenate([recent, stand_ins(self.vectors, rows, rng)])
+        exact = nearest(self.vectors, queries, KS[-1], hidden)
+        least = np.stack(
+            [self.score(query, found)[[k - 1 for k in KS]] for query, found in zip(queries, exact, strict=True)]
+        )
+        found = measure(self, self._coarse.widths, queries, least, hidden)
+        index = DenseIndex(self.vectors, self.kind, self._coarse, self._basis, self.coarse_dim)
+        index.certificate = Certificate(len(recent), len(rows), found)
+        return index
+
+    def promise(self, target: float, k: int) -> Promise:
+        """How a search for ``k`` rows will be run so that it reaches the recall ``target``, and what is known of it.
+
+        The cheapest setting whose lower bound reaches the target; all rows are scanned where none does or none is cheaper.
+        """
+        if self._coarse is None or target > 1.0 - 1e-9:
+            return Promise.of_scan()
+        if self.certificate is None:
+            if target > EXACT_ABOVE:
+                return Promise.of_scan()
+            depth = max(LEAST_DEPTH, math.ceil(k * OVERSAMPLE))
+            return Promise(None, None, 0, Setting(None, depth if target <= USUAL_TARGET else 2 * depth))
+        best = self.certificate.cheapest(target, k)
+        if best is None or best.cost >= self.vectors.nbytes:
+            return Promise.of_scan()
+        return Promise(best.recall, best.lower, self.certificate.sample, best.setting)
 
     def search(
-        self,
-        query: Floats,
-        k: int,
-        *,
-        allow: Mask | None = None,
-        exact: bool = False,
-        oversample: float = OVERSAMPLE,
-        ef: int | None = None,
+        self, query: Floats, k: int, *, allow: Mask | None = None, exact: bool = False, setting: Setting | None = None
     ) -> Hits:
         """The best rows by dot product with the full stored vectors; never fewer than min(k, allowed rows).
 
@@ -170,8 +230,7 @@ class DenseIndex:
             k: at most this many.
             allow: bool[n_rows]; only rows marked True may come back. None: all rows.
             exact: scan every allowed row instead of the coarse index's candidates.
-            oversample: candidates rescored as a multiple of k (at least ``LEAST_DEPTH`` are); more finds more.
-            ef: width of a graph search, or lists probed by faiss; None: the kind's default.
+            setting: how widely and deeply to search, see ``promise``; None: the defaults of an unmeasured index.
 
         Raises:
             DimensionMismatch: the query has another width.
@@ -180,15 +239,36 @@ class DenseIndex:
         query = stored.check_query(query, self.dim)
         allowed = self.n_rows if allow is None else int(np.count_nonzero(allow))
         k = min(k, allowed)
-        depth = max(k, LEAST_DEPTH, math.ceil(k * oversample))
+        if setting is None:
+            setting = Setting(None, max(LEAST_DEPTH, math.ceil(k * OVERSAMPLE)))
+        depth = max(k, setting.depth)
         few = allow is not None and allowed <= FEW_ALLOWED
         if self._coarse is None or exact or few or depth >= allowed:
-            return stored.scan(self.vectors, query, k, allow)
-        prefix = _prefixes(query[None, :], self._basis, self.coarse_dim)[0]
-        rows = self._coarse.candidates(prefix, depth, ef=ef, allow=allow)
+            return stored.scan(self.vectors, query, k, allow).by("scan" if allow is None else "scan of matches")
+        rows = self._candidates(query, depth, setting.width, allow)
         if rows.size < k:
-            return stored.scan(self.vectors, query, k, allow)
-        return Hits.best(rows, stored.score_rows(self.vectors, query, rows), k)
+            return stored.scan(self.vectors, query, k, allow).by(f"scan after {self.kind} gave too few")
+        return Hits.best(rows, stored.score_rows(self.vectors, query, rows), k).by(f"{self.kind} prefixes")
+
+    def _candidates(self, query: Floats, depth: int, width: int | None, allow: Mask | None) -> Rows:
+        assert self._coarse is not None
+        prefix = _prefixes(query[None, :], self._basis, self.coarse_dim)[0]
+        return self._coarse.candidates(prefix, depth, width=width, allow=allow)
+
+    def deepest(self, width: int) -> int:
+        """How many candidates a coarse search of this width can give."""
+        return self.n_rows if self._coarse is None else self._coarse.deepest(width)
+
+    def cost(self, setting: Setting) -> int:
+        """Bytes that a search reads, at most."""
+        if self._coarse is None or setting.width is None:
+            return self.vectors.nbytes
+        return self._coarse.cost(setting.width) + setting.depth * self.dim * self.vectors.itemsize
+
+    def scores(self, query: Floats, setting: Setting) -> tuple[Rows, Floats]:
+        """The candidates of a setting, best first by their coarse score, with their exact scores."""
+        rows = self._candidates(query, setting.depth, setting.width, None)
+        return rows, self.score(query, rows)
 
     def score(self, query: Floats, rows: Rows) -> Floats:
         """The exact score of each of ``rows``, float32[m]: the same bits that ``search`` gives for them."""

@@ -16,10 +16,12 @@ class Hits:
     Attributes:
         rows: int64[k].
         scores: float32[k]; greater is better.
+        how: in a few words, how the segment was searched for them; "" for hits that are no search's.
     """
 
     rows: Rows
     scores: Floats
+    how: str = ""
 
     def __len__(self) -> int:
         """How many hits there are."""
@@ -29,6 +31,14 @@ class Hits:
     def none(cls) -> Hits:
         """No hit at all."""
         return cls(np.empty(0, np.int64), np.empty(0, np.float32))
+
+    def head(self, n: int) -> Hits:
+        """The first ``n``."""
+        return Hits(self.rows[:n], self.scores[:n], self.how)
+
+    def by(self, how: str) -> Hits:
+        """These hits, with how they were found."""
+        return Hits(self.rows, self.scores, how)
 
     @classmethod
     def best(cls, rows: Rows, scores: Floats, k: int) -> Hits:

@@ -35,6 +35,7 @@ class _Lists(Protocol):
     ntotal: int
     d: int
     nlist: int
+    code_size: int
 
     def search(self, x: Floats, k: int, *, params: object) -> tuple[Floats, Rows]:
         """The k best of each query."""
@@ -44,6 +45,7 @@ class IvfPqIndex:
     """Inverted lists of codes; immutable once built, safe to search from many threads."""
 
     kind: ClassVar[str] = "faiss"
+    widths: ClassVar[tuple[int, ...]] = (8, 16, 32, 64, 128, 256)
 
     def __init__(self, codes: _Lists, n_rows: int) -> None:
         """Keep a ``faiss.IndexIVFPQ``; use ``build`` or ``load``."""
@@ -106,19 +108,29 @@ class IvfPqIndex:
             raise CorruptIndexFile(path, f"it holds {index.ntotal} rows of {index.d}, not {n_rows} of {coarse_dim}")
         return cls(index, n_rows)
 
-    def candidates(self, query: Floats, depth: int, *, ef: int | None = None, allow: Mask | None = None) -> Rows:
-        """Rows whose codes score best in the probed lists, all allowed, in no order; fewer when the lists run out.
+    def cost(self, width: int) -> int:
+        """Bytes that a search reads before rescoring: the centres of the lists, and the codes of the probed ones."""
+        codes = self._n_rows * self._codes.code_size * min(1.0, width / self._codes.nlist)
+        return int(codes) + self._codes.nlist * self._codes.d * 4
+
+    def deepest(self, width: int) -> int:
+        """How many candidates a search can give."""
+        del width
+        return self._n_rows
+
+    def candidates(self, query: Floats, depth: int, *, width: int | None = None, allow: Mask | None = None) -> Rows:
+        """Rows whose codes score best in the probed lists, all allowed, best first; fewer when the lists run out.
 
         Args:
             query: float32[coarse_dim].
-            depth: how many rows are wanted; at least ``LEAST_DEPTH`` are taken.
-            ef: lists to probe; None: one in ``PROBED_PART``, at least ``LEAST_PROBES``.
+            depth: how many rows are wanted; at least ``LEAST_DEPTH`` are taken where ``width`` is None.
+            width: lists to probe; None: one in ``PROBED_PART``, at least ``LEAST_PROBES``.
             allow: bool[n_rows], or None for all rows.
         """
         faiss = _faiss()
         nlist = int(self._codes.nlist)
-        probes = min(nlist, max(LEAST_PROBES, nlist // PROBED_PART) if ef is None else max(1, ef))
-        depth = min(max(depth, LEAST_DEPTH), self._n_rows)
+        probes = min(nlist, max(LEAST_PROBES, nlist // PROBED_PART) if width is None else max(1, width))
+        depth = min(max(depth, LEAST_DEPTH if width is None else 1), self._n_rows)
         faiss.omp_set_num_threads(1)
         if self._device is not None and allow is None:
             with self._device_lock:

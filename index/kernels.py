@@ -2,8 +2,8 @@
 
 Every kernel is serial, releases the GIL and is cached on disk by numba; threads come from whoever serves requests.
 (``parallel=True`` under a threaded server aborts the process with numba's default threading layer.) ``py_func`` of each
-is the same function uncompiled: the tests run both. The kernels of the inverted index are in ``index/sparse_kernels.py`` and
-``index/sparse_scoring.py``.
+is the same function uncompiled: the tests run both. The kernels of the inverted index are in
+``index/sparse_kernels.py`` and ``index/sparse_scores.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from index.arrays import Bits, Codes, Floats, Mask, Real, Rows, Terms
+from index.arrays import Bits, Bytes, Codes, Floats, Mask, Real, Rows, Terms
+from index.simd import converts_halves, float_of_half, nibble_dot
 
 Score: TypeAlias = Real | np.uint16
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -147,6 +148,18 @@ prefetch = cast(Callable[[NDArray[Any], int], None], intrinsic(_prefetch))
 
 
 @fast_kernel
+def moved_half(half: np.uint16) -> np.float32:
+    """The value of a finite float16 from its 16 bits, for processors that cannot convert."""
+    # Sign, exponent and fraction move to their float32 places; 2^112 makes up for the two exponent biases.
+    bits = np.uint32(half)
+    moved = ((bits & np.uint32(0x7FFF)) << np.uint32(13)) | ((bits & np.uint32(0x8000)) << np.uint32(16))
+    return float_of_bits(np.uint32(moved)) * np.float32(2.0**112)
+
+
+_value_of_half = float_of_half if converts_halves() else moved_half
+
+
+@fast_kernel
 def half_dots(bits: Bits, query: Floats, rows: Rows) -> Floats:
     """Dot products of stored float16 rows with a query, in float32: the same bits for a row in whatever company.
 
@@ -169,10 +182,7 @@ def _half_dot(bits: Bits, query: Floats) -> np.float32:
     """The dot product of one float16 row with a query."""
     total = np.float32(0.0)
     for j in range(query.size):
-        half = np.uint32(bits[j])
-        # Sign, exponent and fraction move to their float32 places; 2^112 makes up for the two exponent biases.
-        moved = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | ((half & np.uint32(0x8000)) << np.uint32(16))
-        total += float_of_bits(np.uint32(moved)) * np.float32(2.0**112) * query[j]
+        total += _value_of_half(bits[j]) * query[j]
     return total
 
 
@@ -199,33 +209,28 @@ def half_scan(bits: Bits, query: Floats, k: int, allow: Mask) -> tuple[Floats, R
     return scores[:size], rows[:size]
 
 
-@fast_kernel
-def coarse_scores(codes: Codes, scales: Floats, query: Floats, out: Floats) -> None:
-    """Approximate dot products of 8-bit prefixes with a query.
+@kernel
+def code_scan(codes: Bytes, query: Codes, k: int, allow: Mask) -> Rows:
+    """The ``k`` rows of 4-bit codes with the greatest dot products, best first.
 
     Args:
-        codes: int8[n_blocks, coarse_dim, lanes], coarse_dim a multiple of 4: neighbouring rows lie side by side, so that
-            SIMD lanes are rows and no sum runs across lanes.
-        scales: float32[n_blocks, lanes], what a step of the row's code is worth.
-        query: float32[coarse_dim].
-        out: float32[n_blocks, lanes], overwritten.
+        codes: uint8[n, width], width a multiple of ``simd.LANES``; see ``simd.nibble_dot``.
+        query: int8[2 * width].
+        k: at least 1.
+        allow: bool[n], or empty for all rows.
+
+    Returns:
+        int64[<= k].
     """
-    lanes = codes.shape[2]
-    sums = np.empty(lanes, np.float32)
-    for block in range(codes.shape[0]):
-        part = codes[block]
-        sums[:] = np.float32(0.0)
-        for j in range(0, codes.shape[1], 4):  # four at a time: a quarter of the loads and stores of the sums
-            q0, q1, q2, q3 = query[j], query[j + 1], query[j + 2], query[j + 3]
-            for lane in range(lanes):
-                sums[lane] += (
-                    np.float32(part[j, lane]) * q0
-                    + np.float32(part[j + 1, lane]) * q1
-                    + np.float32(part[j + 2, lane]) * q2
-                    + np.float32(part[j + 3, lane]) * q3
-                )
-        for lane in range(lanes):
-            out[block, lane] = sums[lane] * scales[block, lane]
+    scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
+    flat, width = codes.reshape(-1), codes.shape[1]
+    size = 0
+    for row in range(codes.shape[0]):
+        if allow.size == 0 or allow[row]:
+            score = np.float32(nibble_dot(flat, row * width, query))
+            if size < k or score > scores[0]:
+                size = offer(scores, rows, size, score, row)
+    return rows[:size][np.argsort(-scores[:size])]
 
 
 BLOCK = 64  # values looked at together: one SIMD comparison loop tells whether any of them matters

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from index import sparse_kernels, sparse_scoring
+from index import sparse_kernels, sparse_scores
 from index.arrays import (
     Bits,
     Doubles,
@@ -46,7 +46,7 @@ from index.hits import Hits
 from index.kernels import BLOCK
 from index.postings import Forward, Postings, Weighting, build_forward, build_postings
 from index.sparse_rows import SparseQuery, SparseRows
-from index.sparse_scoring import Query
+from index.sparse_scores import Query
 
 FORMAT_VERSION = 2
 WINDOW = 65_536  # what a 16-bit local row can name; its 128 KiB of sums stay in the second-level cache
@@ -163,6 +163,15 @@ class SparseIndex:
         terms = self._statistics.vocabulary[self._forward.ordinals]
         return SparseRows(self._forward.indptr, terms, self._forward.values)
 
+    def norm_sum(self, rows: Rows) -> float:
+        """The sum of the Euclidean norms of ``rows``, int64[m], of learned weights."""
+        starts = self._forward.indptr[rows]
+        lengths = self._forward.indptr[rows + 1] - starts
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        picked = self._forward.values[np.repeat(starts - bounds[:-1], lengths) + np.arange(bounds[-1])]
+        sums = np.concatenate([np.zeros(1), np.cumsum(np.square(picked, dtype=np.float64))])
+        return float(np.sqrt(np.diff(sums[bounds]).clip(min=0.0)).sum())
+
     def doc_freq(self, terms: Terms, deleted: Mask | None = None) -> Rows:
         """How many rows hold each term.
 
@@ -183,10 +192,10 @@ class SparseIndex:
             return counts
         # A look into a deleted row costs as much as some ten postings.
         if 10 * gone.size * ordinals.size < int(counts.sum()):
-            slots = sparse_scoring.make_slots(ordinals)
-            counts[known] -= sparse_scoring.deleted_counts(self._forward, ordinals, slots, gone)
+            slots = sparse_scores.make_slots(ordinals)
+            counts[known] -= sparse_scores.deleted_counts(self._forward, ordinals, slots, gone)
         else:
-            counts[known] = sparse_scoring.live_counts(self._postings, ordinals, freeze(deleted), self.window)
+            counts[known] = sparse_scores.live_counts(self._postings, ordinals, freeze(deleted), self.window)
         return counts
 
     def search(
@@ -215,12 +224,12 @@ class SparseIndex:
         n_allowed = self.n_rows if allow is None else np.count_nonzero(allow)
         if n_allowed <= FEW_ALLOWED or resolved[0].size > sparse_kernels.MOST_TERMS:
             rows = np.arange(self.n_rows) if allow is None else np.flatnonzero(allow)
-            return self._best(rows, resolved, k, avg_len)
+            return self._best(rows, resolved, k, avg_len).by("scores of all" if allow is None else "scores of matches")
         mask = _NO_MASK if allow is None else freeze(allow)
         if not approximate or resolved[0].size <= APPROXIMATE_TERMS:
-            return self._walk(resolved, k, mask, avg_len)
+            return self._walk(resolved, k, mask, avg_len).by("postings")
         depth = min(self.n_rows, APPROXIMATE_DEPTH[0] * k + APPROXIMATE_DEPTH[1])
-        return self._best(self._roughly(resolved, depth, mask), resolved, k, avg_len)
+        return self._best(self._roughly(resolved, depth, mask), resolved, k, avg_len).by("strongest postings")
 
     def score(self, query: SparseQuery, rows: Rows, *, avg_len: float | None = None) -> Floats:
         """The exact score of each of ``rows``; 0 where nothing matches.
@@ -241,13 +250,10 @@ class SparseIndex:
         Returns:
             float32[query.terms.size]; 0 for terms the row lacks.
         """
-        known, ordinals = self._ordinals(query.terms)
-        rows = np.array([row], np.int64)
+        known, _ = self._ordinals(query.terms)
         added = np.zeros(query.terms.size, np.float32)
-        for place, ordinal in zip(np.flatnonzero(known), ordinals, strict=True):
-            one = np.array([ordinal], np.uint32)
-            weight = query.weights[place : place + 1].astype(np.float64)
-            added[place] = self._score(rows, self._query(one, weight), avg_len)[0]
+        resolved = self._resolve(query)
+        added[known] = sparse_scores.term_scores(self._forward, row, resolved, self._weighting(avg_len))
         return added
 
     def _ordinals(self, terms: Terms) -> tuple[Mask, Ordinals]:
@@ -268,14 +274,14 @@ class SparseIndex:
         """Known terms in the kernels' form."""
         n_terms = self._statistics.vocabulary.size
         in_place = self.bm25 is None and n_terms <= MOST_IN_PLACE
-        by_ordinal = sparse_scoring.spread(ordinals, weights, n_terms) if in_place else _NO_WEIGHTS
-        return ordinals, weights, sparse_scoring.make_slots(ordinals), by_ordinal
+        by_ordinal = sparse_scores.spread(ordinals, weights, n_terms) if in_place else _NO_WEIGHTS
+        return ordinals, weights, sparse_scores.make_slots(ordinals), by_ordinal
 
     def _weighting(self, avg_len: float | None) -> Weighting:
         return _Setting(self.bm25, self.avg_len, self.window).weighting(avg_len)
 
     def _score(self, rows: Rows, query: Query, avg_len: float | None) -> Floats:
-        return sparse_scoring.score_rows(self._forward, rows, query, self._weighting(avg_len))
+        return sparse_scores.score_rows(self._forward, rows, query, self._weighting(avg_len))
 
     def _best(self, rows: Rows, query: Query, k: int, avg_len: float | None) -> Hits:
         """The best of the given rows, scored one by one."""

@@ -25,11 +25,13 @@ def warm_kernels() -> None:
     sparse.search(query, 1)
     sparse.search(query, 1, allow=every_row)
     sparse.score(query, np.zeros(1, np.int64))
+    sparse.contributions(query, 0)
     sparse.doc_freq(query.terms, every_row)
     sparse.doc_freq(query.terms, np.arange(rows.n_rows) == 0)
     token = np.ones((1, 8), np.float32)
     MultiIndex(TokenRows.from_vectors([token], 8)).score(token, np.zeros(1, np.int64))
     vectors = np.eye(8, dtype=np.float16)[np.arange(SMALL) % 8]
-    dense = DenseIndex.build(vectors, kind="flat", coarse_dim=4, rotate=True)
-    dense.search(vectors[0].astype(np.float32), 1)
-    dense.search(vectors[0].astype(np.float32), 1, exact=True)
+    for kind in ("flat", "hnsw"):
+        dense = DenseIndex.build(vectors, kind=kind, coarse_dim=4, rotate=True)
+        dense.search(vectors[0].astype(np.float32), 1)
+        dense.search(vectors[0].astype(np.float32), 1, exact=True)

@@ -72,6 +72,9 @@ def list_command() -> None:
 @click.option("--multi-dim", type=click.IntRange(1, 16_384), help="Width of your own token vectors, without a model.")
 @click.option("--language", default="english", show_default=True, help=f"For stemming: {LANGUAGES}.")
 @click.option("--dense-kind", type=click.Choice(("auto", "flat", "hnsw", "faiss")), default="auto", show_default=True)
+@click.option(
+    "--task", metavar="TASK", help="What queries ask for unless they say otherwise: a name, or an instruction."
+)
 @click.option("--weights", metavar="LEG=W,...", help="Default weights of the legs, as dense=0.6,bm25=0.4.")
 @common_options
 def create_command(
@@ -82,6 +85,7 @@ def create_command(
     multi_dim: int | None,
     language: str,
     dense_kind: str,
+    task: str | None,
     weights: str | None,
 ) -> None:
     """Create an empty collection. What is chosen here holds for its life; `engine index` takes the defaults."""
@@ -98,6 +102,7 @@ def create_command(
             multi_dim=multi_dim,
             language=language,
             dense_kind=dense_kind,
+            task=task,
             weights=parse_weights(weights),
         ).info()
     if settings.json:
@@ -219,11 +224,15 @@ def _segments_table(stats: CollectionStats) -> Table:
     multi = f"token vectors {multi_bytes / 1e6:,.1f} MB; " if stats.info.multi_dim else ""
     caption = f"store {stats.store_bytes / 1e6:,.1f} MB; {multi}{coverage}"
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", caption=caption, caption_justify="left")
-    for column in ("segment", "passages", "deleted", "dense", "size"):
+    for column in ("segment", "passages", "deleted", "dense", "recall@10", "size"):
         table.add_column(column, justify="left" if column in ("segment", "dense") else "right")
     for segment in stats.segments:
         size = f"{segment.size_bytes / 1e6:,.1f} MB" if segment.size_bytes else "in memory"
-        table.add_row(segment.name, f"{segment.passages:,}", f"{segment.deleted:,}", segment.dense_kind, size)
+        recall = (
+            "unmeasured" if segment.recall is None else f"{segment.recall.recall:.3f} (≥ {segment.recall.lower:.3f})"
+        )
+        counts = (f"{segment.passages:,}", f"{segment.deleted:,}")
+        table.add_row(segment.name, *counts, segment.dense_kind, "" if segment.dense_kind == "none" else recall, size)
     return table
 
 

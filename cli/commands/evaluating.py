@@ -15,7 +15,7 @@ import click
 
 from cli.commands.querying import FUSIONS, MAX_LIMIT, MODES
 from cli.expansions import Enrichment, document_expansion_options, query_expansion_options
-from cli.settings import Settings, common_options, current_settings
+from cli.settings import Settings, common_options, current_settings, is_given
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,6 +32,7 @@ EXAMPLES = """\b
 Examples:
   engine eval ./scifact
   engine eval ./scifact --modes bm25,hybrid,hybrid:rrf
+  engine eval ./scifact --model Qwen/Qwen3-Embedding-0.6B --task scifact
   engine eval ./scifact --model Qwen/Qwen3-Embedding-0.6B --device cuda --json
   engine eval ./scifact --keep --data ./evaluated     the next run does not embed again
   engine eval ./scifact --keep --expand hyde --generator ./qwen3-0.6b
@@ -144,7 +145,8 @@ def _evaluate(
 
     with open_session(settings, create=True) as engine:
         name = collection_name(evaluation_set.name)
-        collection = ensure_collection(engine, name, multi=multi, expansion=expansion)
+        writes = is_given("generator") and enrichment.expansion is None
+        collection = ensure_collection(engine, name, multi=multi, expansion=expansion, writes=writes)
         started = time.perf_counter()
         n_docs = _index(collection, evaluation_set)
         indexed = time.perf_counter()
@@ -209,6 +211,7 @@ def _measure(
         queries = [
             Query(
                 text=text,
+                task=None if mode == "bm25" else enrichment.task,
                 mode=mode,  # type: ignore[arg-type]  # parse_modes checked both
                 fusion=fusion,  # type: ignore[arg-type]
                 limit=limit,

@@ -10,7 +10,7 @@ import click
 
 from cli.expansions import document_expansion_options
 from cli.failures import FAILED, INTERRUPTED
-from cli.settings import Settings, common_options, current_settings, generator_option
+from cli.settings import Settings, common_options, current_settings, generator_option, is_given
 
 if TYPE_CHECKING:
     from cli.ingestion import ReadingOptions, Source, Tally
@@ -43,6 +43,11 @@ Examples:
     is_flag=True,
     help="Keep token vectors too, for a new collection: better ranking, for a byte a dimension and token.",
 )
+@click.option(
+    "--task",
+    metavar="TASK",
+    help="What queries ask for unless they say otherwise (a new collection): a task's name, or an instruction.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 when any file failed, not only when all did.")
 @document_expansion_options
 @generator_option
@@ -54,6 +59,7 @@ def index_command(
     max_file_mb: float,
     multi: bool,
     strict: bool,
+    task: str | None,
     expansion: Expansion | None,
 ) -> None:
     """Index files and folders: .txt .md .rst .html .pdf .docx .csv .json .jsonl and source code.
@@ -70,7 +76,7 @@ def index_command(
     options = ReadingOptions(max_bytes=int(max_file_mb * 1e6), everything=everything)
     tally = Tally()
     sources = find_sources(paths, frozenset([settings.data.resolve()]), options, tally)
-    interrupted = _run(settings, sources, options, tally, prune=prune, multi=multi, expansion=expansion)
+    interrupted = _run(settings, sources, options, tally, prune=prune, multi=multi, task=task, expansion=expansion)
     _report(settings, tally, time.perf_counter() - started, interrupted)
     if interrupted:
         raise click.exceptions.Exit(INTERRUPTED)
@@ -86,6 +92,7 @@ def _run(
     *,
     prune: bool,
     multi: bool,
+    task: str | None,
     expansion: Expansion | None,
 ) -> bool:
     """Ingests and prunes; returns whether the user stopped it."""
@@ -97,7 +104,14 @@ def _run(
     with IndexProgress(tally) as progress:
         try:
             with open_session(settings, create=True) as engine:
-                collection = ensure_collection(engine, settings.collection, multi=multi, expansion=expansion)
+                collection = ensure_collection(
+                    engine,
+                    settings.collection,
+                    multi=multi,
+                    task=task,
+                    expansion=expansion,
+                    writes=is_given("generator"),
+                )
                 ingestion = Ingestion(sources, options, tally)
                 ingestion.run(collection, progress.notice)
                 if prune:

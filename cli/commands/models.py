@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -34,6 +34,14 @@ VERIFY_EXAMPLES = """\b
 Examples:
   engine models verify qwen3-embedding-0.6b
   engine models verify gritlm-7b --folder ./GritLM-7B --device cuda --json
+"""
+CONVERT_EXAMPLES = """\b
+Examples:
+  engine models convert ./bge-m3
+"""
+STANDARDISE_EXAMPLES = """\b
+Examples:
+  engine models standardise moee:./OLMoE-1B-7B-0924 sample.txt
 """
 
 
@@ -111,17 +119,16 @@ def show_command(name: str) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The checkpoint's files.  [default: fetched, or from the local cache]",
 )
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of the weights.")
 @common_options
 @click.pass_context
-def verify_command(context: click.Context, name: str, folder: Path | None, dtype: str | None) -> None:
+def verify_command(context: click.Context, name: str, folder: Path | None) -> None:
     """Load a checkpoint of the system NAME, compute what its authors published, and exit with 1 if a number is off."""
     from cli.output import print_json, stdout_console
     from engine.systems import verify
 
     settings = current_settings()
     source = str(folder.resolve()) if folder else None
-    outcome = verify(name, folder=source, device=settings.device, dtype=dtype)
+    outcome = verify(name, folder=source, device=settings.device, dtype=settings.dtype)
     if settings.json:
         print_json(asdict(outcome) | {"holds": outcome.holds})
     else:
@@ -132,16 +139,54 @@ def verify_command(context: click.Context, name: str, folder: Path | None, dtype
         context.exit(1)
 
 
+@models_command.command("convert", short_help="Write safetensors beside pickled weights.", epilog=CONVERT_EXAMPLES)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@common_options
+def convert_command(folder: Path) -> None:
+    """Write a .safetensors file beside each .bin and .pt file of a checkpoint's FOLDER that has none yet.
+
+    Pickles can run code when they are opened, so no other command opens them. This one rebuilds tensors and nothing else; a
+    pickle that holds more is refused.
+    """
+    from cli.output import print_json
+    from engine.systems import convert
+
+    written = convert(folder)
+    if current_settings().json:
+        print_json({"written": [str(path) for path in written]})
+    else:
+        click.echo("\n".join(f"wrote {path}" for path in written) or f"There is nothing to convert in {folder}.")
+
+
+@models_command.command("standardise", short_help="Measure MoEE's constants.", epilog=STANDARDISE_EXAMPLES)
+@click.argument("name", metavar="MODEL")
+@click.argument("texts", type=click.File(encoding="utf-8"))
+@common_options
+def standardise_command(name: str, texts: TextIO) -> None:
+    """Measure by what the two vectors of a mixture of experts are standardised, on a sample: TEXTS has one text a line.
+
+    They are stored beside the checkpoint and are part of the model from then on: collections made without them are refused.
+    """
+    from cli.output import print_json
+    from cli.session import named_model
+    from engine.systems import standardise
+
+    written = standardise(named_model(name) or name, texts.read().splitlines())
+    if current_settings().json:
+        print_json({"written": str(written)})
+    else:
+        click.echo(f"wrote {written}")
+
+
 def _list() -> None:
     """Print the kinds of names and the systems."""
     from cli.output import print_json, stdout_console
-    from engine.systems import EVIDENCE, all_systems, user_folder
+    from engine.systems import EVIDENCE, all_systems, broken_systems, user_folder
 
     systems = all_systems()
     if current_settings().json:
-        print_json(
-            {"choices": [asdict(choice) for choice in CHOICES], "systems": [s.as_dict() for s in systems.values()]}
-        )
+        choices, described = [asdict(choice) for choice in CHOICES], [system.as_dict() for system in systems.values()]
+        print_json({"choices": choices, "systems": described, "broken": broken_systems()})
         return
     console = stdout_console()
     console.print(_choice_table())
@@ -233,6 +278,7 @@ def _description(system: System) -> Iterator[str]:
         yield "\nrecipe (what is not named is as the checkpoint's own files say)"
         yield from _fields(system.recipe)
         yield from _examples(system)
+    yield from _listed("tasks, for --task", [f"{name}: {said}" for name, said in system.overlaid().tasks])
     yield from _listed("traps", facts.traps)
     never_loaded = ["the published weights were never loaded: tested with random ones"]
     yield from _listed("not verified", [*(() if facts.loaded_here else never_loaded), *facts.not_verified])

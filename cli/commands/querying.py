@@ -27,6 +27,7 @@ Examples:
   engine query "tax" --filter 'year >= $y and lang == $l' --param y=2020 --param l=en
   engine query "neural networks" --mode dense --json
   engine query "why do ships sink" --expand hyde --generator ./qwen3-0.6b
+  engine query "is coffee healthy" --task nfcorpus
   engine query "who may declare war?" --rerank 50 --reranker ./bge-reranker-v2-m3
 """
 
@@ -94,6 +95,7 @@ def query_command(
     question = " ".join(text)
     query = Query(
         text=question,
+        task=enrichment.task,
         mode=mode,  # type: ignore[arg-type]  # click.Choice
         limit=limit,
         offset=offset,
@@ -110,6 +112,7 @@ def query_command(
         expansion=enrichment.expansion,
         examples=enrichment.shown(question),
     )
+    enrichment.check_generator()
     if reranker is not None and rerank is None:
         raise click.UsageError("--reranker needs --rerank N: how many of the first hits it orders.")
     _answer(query, reranker, explain=explain, full=full)

@@ -1,22 +1,19 @@
 """How do pickled weights become safetensors?
 
-``python -m embedder.checkpoint_heads.convert FOLDER``
-
 For checkpoints that publish a head (or all weights) only as a pickle, such as BGE-M3. torch unpickles with
-``weights_only=True``: tensors and containers are rebuilt, no other code runs. A person calls this; the embedder never does.
+``weights_only=True``: tensors and containers are rebuilt, no other code runs. A person asks for this
+(`engine models convert`); the embedder never does.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from embedder.errors import EmbedderError, ModelLoadFailed
+from embedder.errors import ModelLoadFailed
 
 _RENAMED = {"pytorch_model.bin": "model.safetensors"}
 
@@ -49,20 +46,3 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ModelLoadFailed(str(path.parent), f"{path.name} is no state dict")
     # safetensors refuses tensors that share memory, and pickles of tied weights do.
     return {str(name): tensor.clone().contiguous() for name, tensor in value.items()}
-
-
-def main() -> None:
-    """Convert the folder named on the command line."""
-    parser = argparse.ArgumentParser(description="Write safetensors beside a checkpoint's pickled weights.")
-    parser.add_argument("folder", type=Path, help="the checkpoint's folder")
-    folder: Path = parser.parse_args().folder
-    try:
-        written = convert(folder)
-    except EmbedderError as error:
-        raise SystemExit(str(error)) from error
-    lines = [f"wrote {path}" for path in written] or [f"nothing to convert in {folder}"]
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-if __name__ == "__main__":
-    main()

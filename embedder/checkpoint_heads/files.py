@@ -19,7 +19,7 @@ from embedder.errors import ModelLoadFailed
 
 Untyped: TypeAlias = Any  # safetensors carries no types
 
-CONVERT = "python -m embedder.checkpoint_heads.convert"
+CONVERT = "engine models convert"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,7 @@ def read_linear(folder: Path, places: Sequence[Place], what: str, *, device: str
             if "weight" in found:
                 moved = {name: tensor.to(device, dtype) for name, tensor in found.items()}
                 return Linear(moved["weight"], moved.get("bias"))
-    pickles = sorted(path.name for place in places for path in folder.glob(str(Path(place.files).with_suffix(".pt"))))
+    pickles = sorted({path.name for place in places for path in folder.glob(str(Path(place.files).with_suffix(".pt")))})
     if pickles:
         raise ModelLoadFailed(
             str(folder),

@@ -59,9 +59,8 @@ def main() -> None:
     tensors = {f"sparse.{name}": _short(tensor.detach()) for name, tensor in head.state_dict().items()}
     sizes = {**SIZES, "hidden": head.config.hidden, "vocabulary": head.config.vocabulary}
     digest = weights_digest(student.source.checkpoint, builtin.RECIPE)
-    model = TunedModel(
-        name=builtin.NAME, base=builtin.BACKBONE, base_weights=digest, recipe={"sparse_idf": True}, sparse_head=sizes
-    )
+    recipe = {"sparse_idf": True, "sparse_unknown": True}
+    model = TunedModel(name=builtin.NAME, base=builtin.BACKBONE, base_weights=digest, recipe=recipe, sparse_head=sizes)
     card = CARD.format(
         name=builtin.NAME, sources=", ".join(SOURCES), passages=len(passages), seed=SEED, torch=torch.__version__,
         transformers=transformers.__version__, python=platform.python_version(), **SIZES,

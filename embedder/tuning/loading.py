@@ -56,7 +56,8 @@ def load_student(model: str, config: TuningConfig, *, device: str | None = None)
         )
     if frozen := _untrainable(recipe):
         raise TuningFailed(f"{recipe.name} cannot be tuned: training does not know its {', '.join(frozen)}.")
-    tokenizer = load_tokenizer(checkpoint, recipe)
+    # A term beyond the vocabulary has nothing to learn; only the tuned model counts it.
+    tokenizer = load_tokenizer(checkpoint, replace(recipe, sparse_unknown=False))
     where = torch.device(choose_device(device))
     # Weights that are not trained may be short; those that are trained must hold small changes.
     short = config.precision == "bfloat16" and not config.train_layers
@@ -76,7 +77,8 @@ def load_student(model: str, config: TuningConfig, *, device: str | None = None)
     if not parts.trainable():
         raise InvalidInput("config", "nothing", "ask for lora, train_layers, dense_dim or a sparse_head to be trained")
     kind = None if parts.sparse is None else parts.sparse.config.kind
-    recipe = replace(recipe, sparse_head="none" if kind is None else "tuned", sparse_idf=kind == "neighbours")
+    counts = kind == "neighbours"
+    recipe = replace(recipe, sparse_head="none" if kind is None else "tuned", sparse_idf=counts, sparse_unknown=counts)
     source = replace(source, recipe=recipe)
     limits = {"passage_tokens": config.passage_tokens, "query_tokens": config.query_tokens}
     student = Student(source, parts, InputBuilder(source.recipe, tokenizer, **limits), config)

@@ -25,7 +25,7 @@ from embedder.errors import TuningFailed
 from embedder.model import padded
 from embedder.packed import PackedBert, pack_bert
 from embedder.source import ModelSource
-from embedder.sparse_heads import SparseHead
+from embedder.sparse_heads import NeighbourHead, SparseHead
 from embedder.tuning.batches import derive_seed
 from embedder.tuning.config import TuningConfig
 from embedder.tuning.inputs import InputBuilder
@@ -191,6 +191,8 @@ class Student:
         chosen, at = heads.take_rows(states, positions), torch.from_numpy(positions).to(self.device)
         owned = torch.from_numpy(owners).to(self.device)
         weights: Tensor = self.parts.sparse(chosen, ids[at], owned, len(spans), query=query)
+        if query and isinstance(self.parts.sparse, NeighbourHead):
+            return weights * self.parts.sparse.frequency  # in the place of an index's document frequencies
         return weights
 
     def training(self) -> AbstractContextManager[None]:
@@ -213,7 +215,10 @@ class Student:
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], side: Side) -> Vectors:
-        """The vectors that the tuned model will give, one a text (of a long passage, its beginning)."""
+        """The vectors that the tuned model will give, one a text (of a long passage, its beginning).
+
+        Sparse queries are weighed by inverse document frequencies where an index would weigh them.
+        """
         built = self.inputs.queries(texts) if side == "query" else self.inputs.passages(texts)
         with self.evaluating():
             return self.forward(built.rows)

@@ -93,6 +93,7 @@ class RemoteEngine:
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
         expansion: Expansion | None = None,
+        task: str | None = None,
     ) -> RemoteCollection:
         """Creates a collection; as ``EngineApi.create_collection``."""
         with checked_types("collection"):
@@ -106,6 +107,7 @@ class RemoteEngine:
                 dense_kind=DENSE_KIND.to_wire(dense_kind),
                 weights=None if weights is None else weights_to_wire(weights),
                 expansion=None if expansion is None else expansion_to_wire(expansion),
+                task=task,
             )
         self._channel.call(self._channel.stub.CreateCollection, request)
         return RemoteCollection(self, name)

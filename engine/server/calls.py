@@ -80,6 +80,7 @@ class Calls:
             dense_kind=DENSE_KIND.from_wire(request.dense_kind),
             weights=weights_from_wire(request.weights) if request.HasField("weights") else None,
             expansion=expansion_from_wire(request.expansion) if request.HasField("expansion") else None,
+            task=request.task if request.HasField("task") else None,
         )
         return pb.CreateCollectionResponse(collection=collection_to_wire(created.info()))
 

@@ -10,6 +10,7 @@ Drain: health says NOT_SERVING â†’ no new calls, streams finish what they read â
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -215,6 +216,7 @@ def serve(engine: EngineApi, config: ServerConfig, *, on_ready: Callable[[Server
         server = Server(engine, config)
         with _signals(stop):
             warm_kernels()  # else the first query would pay for it
+            gc.freeze()  # what is loaded now lives as long as the process: no collection need visit it again
             server.start()
             try:
                 if on_ready is not None:

@@ -11,7 +11,7 @@ the choice is made once (docs/adr/0003).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -56,10 +56,6 @@ def _translated(path: str, error: lmdb.Error) -> EngineError:
             return CorruptData(path, f"{type(error).__name__}: {error}")
 
 
-def _seal(key: bytes, value: bytes) -> bytes:
-    return _CHECKSUM.pack(xxhash.xxh3_64_intdigest(value, seed=xxhash.xxh3_64_intdigest(key)))
-
-
 class Transaction:
     """Reads and writes inside one LMDB transaction; values are checked when read and sealed when written."""
 
@@ -77,14 +73,21 @@ class Transaction:
         sealed = self._transaction.get(key, db=self._tables[table])
         return None if sealed is None else self._opened(table, key, bytes(sealed))
 
+    def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each key, or None, as `get` gives it."""
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            sealed = dict(cursor.getmulti(keys))
+        return [self._opened(table, key, bytes(sealed[key])) if key in sealed else None for key in keys]
+
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Store ``value`` under ``key``, replacing what was there."""
         self.put_many(table, [(key, value)])
 
     def put_many(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Store many values as `put` does; ascending keys are the fastest."""
+        pack, digest = _CHECKSUM.pack, xxhash.xxh3_64_intdigest
         with self._transaction.cursor(db=self._tables[table]) as cursor:
-            cursor.putmulti([(key, _seal(key, value) + value) for key, value in pairs])
+            cursor.putmulti([(key, pack(digest(value, digest(key))) + value) for key, value in pairs])
 
     def delete(self, table: Table, key: bytes) -> bool:
         """Remove ``key``; False when it was not there."""
@@ -110,7 +113,7 @@ class Transaction:
 
     def _opened(self, table: Table, key: bytes, sealed: bytes) -> bytes:
         value = sealed[_CHECKSUM.size :]
-        if sealed[: _CHECKSUM.size] != _seal(key, value):
+        if _CHECKSUM.unpack_from(sealed)[0] != xxhash.xxh3_64_intdigest(value, xxhash.xxh3_64_intdigest(key)):
             raise CorruptData(f"{self._path} ({table}, key {key.hex()})", "the checksum does not match")
         return value
 

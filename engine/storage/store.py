@@ -67,11 +67,16 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """What engine.calibration found: BM25's weight, how many pseudo-queries voted, and the collection's passages then."""
+    """What engine.calibration found, and from how much.
+
+    bm25_weight, sparse_weight: of these legs, each alone beside a dense weight of 1; sparse_weight is None without such a
+    leg. samples: how many pseudo-queries voted. passages: the collection's at that time.
+    """
 
     bm25_weight: float
     samples: int
     passages: int
+    sparse_weight: float | None = None
 
 
 _calibration_decoder = msgspec.msgpack.Decoder(Calibration)
@@ -125,6 +130,12 @@ def find(transaction: Transaction, doc_id: str) -> int | None:
     return None if key is None else _number(key)
 
 
+def find_many(transaction: Transaction, doc_ids: Sequence[str]) -> list[int | None]:
+    """`find` for each id."""
+    keys = transaction.get_many(Table.IDS, list(map(str.encode, doc_ids)))
+    return [None if key is None else _number(key) for key in keys]
+
+
 def read_document(transaction: Transaction, doc_no: int) -> DocumentRecord:
     """The record of a version that is known to be there.
 
@@ -132,6 +143,16 @@ def read_document(transaction: Transaction, doc_no: int) -> DocumentRecord:
         CorruptData: it is not.
     """
     return decode_document(_present(transaction, Table.DOCUMENTS, doc_no))
+
+
+def read_documents(transaction: Transaction, doc_nos: Sequence[int]) -> list[DocumentRecord]:
+    """`read_document` of each version."""
+    return [decode_document(data) for data in _all_present(transaction, Table.DOCUMENTS, doc_nos)]
+
+
+def read_texts(transaction: Transaction, doc_nos: Sequence[int]) -> list[str]:
+    """`read_text` of each version."""
+    return [data.decode() for data in _all_present(transaction, Table.TEXTS, doc_nos)]
 
 
 def read_text(transaction: Transaction, doc_no: int) -> str:
@@ -145,10 +166,16 @@ def read_block(transaction: Transaction, doc_no: int) -> PassageBlock:
 
 
 def _present(transaction: Transaction, table: Table, doc_no: int) -> bytes:
-    data = transaction.get(table, _key(doc_no))
-    if data is None:
-        raise CorruptData(f"document version {doc_no}", f"it has no entry in {table}")
-    return data
+    return _all_present(transaction, table, (doc_no,))[0]
+
+
+def _all_present(transaction: Transaction, table: Table, doc_nos: Sequence[int]) -> list[bytes]:
+    found = []
+    for doc_no, data in zip(doc_nos, transaction.get_many(table, list(map(_key, doc_nos))), strict=True):
+        if data is None:
+            raise CorruptData(f"document version {doc_no}", f"it has no entry in {table}")
+        found.append(data)
+    return found
 
 
 def put_versions(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.collection import Collection
-from engine.embedded import model_schema
+from engine.embedded import bare_schema, with_model
 from engine.encoding import Model
 from engine.errors import InvalidArgument
 from engine.evaluation import NDCG_DEPTH, RECALL_DEPTH, Metrics, evaluate, ndcg, trec_order
@@ -138,7 +138,7 @@ def _interval(differences: np.ndarray, rng: np.random.Generator) -> tuple[float,
 
 @contextmanager
 def _collection(model: Model, language: str) -> Iterator[Collection]:
-    schema = model_schema(model, name="judging", sparse=None, multi=False, language=language, dense_kind="flat")
+    schema = with_model(bare_schema("judging", language, "flat"), model, sparse=None, multi=False)
     with tempfile.TemporaryDirectory(prefix="landmark-judging-", ignore_cleanup_errors=True) as folder:
         Collection.create(Path(folder), schema)
         collection = Collection(Path(folder), model)

@@ -40,6 +40,15 @@ class Fusion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FUSION_RRF: _ClassVar[Fusion]
     FUSION_DBSF: _ClassVar[Fusion]
 
+class ResultField(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESULT_FIELD_UNSPECIFIED: _ClassVar[ResultField]
+    RESULT_FIELD_TITLE: _ClassVar[ResultField]
+    RESULT_FIELD_METADATA: _ClassVar[ResultField]
+    RESULT_FIELD_SCORE_DETAIL: _ClassVar[ResultField]
+    RESULT_FIELD_PLAN: _ClassVar[ResultField]
+    RESULT_FIELD_TIMINGS_MS: _ClassVar[ResultField]
+
 class QueryExpansionMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     QUERY_EXPANSION_METHOD_UNSPECIFIED: _ClassVar[QueryExpansionMethod]
@@ -92,6 +101,12 @@ FUSION_UNSPECIFIED: Fusion
 FUSION_CONVEX: Fusion
 FUSION_RRF: Fusion
 FUSION_DBSF: Fusion
+RESULT_FIELD_UNSPECIFIED: ResultField
+RESULT_FIELD_TITLE: ResultField
+RESULT_FIELD_METADATA: ResultField
+RESULT_FIELD_SCORE_DETAIL: ResultField
+RESULT_FIELD_PLAN: ResultField
+RESULT_FIELD_TIMINGS_MS: ResultField
 QUERY_EXPANSION_METHOD_UNSPECIFIED: QueryExpansionMethod
 QUERY_EXPANSION_METHOD_HYDE: QueryExpansionMethod
 QUERY_EXPANSION_METHOD_THOUGHTS: QueryExpansionMethod
@@ -392,7 +407,7 @@ class CountResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("text", "vector", "sparse", "mode", "limit", "offset", "filter", "params", "fusion", "weights", "depth", "recall_target", "exact", "passages", "score_threshold", "explain", "multi", "rerank", "expansion", "examples")
+    __slots__ = ("text", "vector", "sparse", "mode", "limit", "offset", "filter", "params", "fusion", "weights", "depth", "recall_target", "exact", "passages", "score_threshold", "explain", "multi", "rerank", "task", "expansion", "examples", "fields")
     class ParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -418,8 +433,10 @@ class Query(_message.Message):
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     MULTI_FIELD_NUMBER: _ClassVar[int]
     RERANK_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     EXPANSION_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
     text: str
     vector: bytes
     sparse: SparseVector
@@ -438,9 +455,17 @@ class Query(_message.Message):
     explain: bool
     multi: TokenVectors
     rerank: int
+    task: str
     expansion: QueryExpansion
     examples: _containers.RepeatedCompositeFieldContainer[Example]
-    def __init__(self, text: _Optional[str] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[str] = ..., params: _Optional[_Mapping[str, Value]] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., depth: _Optional[_Union[LegDepths, _Mapping]] = ..., recall_target: _Optional[float] = ..., exact: _Optional[bool] = ..., passages: _Optional[int] = ..., score_threshold: _Optional[float] = ..., explain: _Optional[bool] = ..., multi: _Optional[_Union[TokenVectors, _Mapping]] = ..., rerank: _Optional[int] = ..., expansion: _Optional[_Union[QueryExpansion, _Mapping]] = ..., examples: _Optional[_Iterable[_Union[Example, _Mapping]]] = ...) -> None: ...
+    fields: ResultFields
+    def __init__(self, text: _Optional[str] = ..., vector: _Optional[bytes] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[str] = ..., params: _Optional[_Mapping[str, Value]] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., depth: _Optional[_Union[LegDepths, _Mapping]] = ..., recall_target: _Optional[float] = ..., exact: _Optional[bool] = ..., passages: _Optional[int] = ..., score_threshold: _Optional[float] = ..., explain: _Optional[bool] = ..., multi: _Optional[_Union[TokenVectors, _Mapping]] = ..., rerank: _Optional[int] = ..., task: _Optional[str] = ..., expansion: _Optional[_Union[QueryExpansion, _Mapping]] = ..., examples: _Optional[_Iterable[_Union[Example, _Mapping]]] = ..., fields: _Optional[_Union[ResultFields, _Mapping]] = ...) -> None: ...
+
+class ResultFields(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[ResultField]
+    def __init__(self, values: _Optional[_Iterable[_Union[ResultField, str]]] = ...) -> None: ...
 
 class QueryExpansion(_message.Message):
     __slots__ = ("method", "n", "weight")
@@ -673,7 +698,7 @@ class Landmark(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., vector: _Optional[bytes] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
-    __slots__ = ("name", "dim", "sparse", "language", "dense_kind", "weights", "multi", "multi_dim", "expansion")
+    __slots__ = ("name", "dim", "sparse", "language", "dense_kind", "weights", "multi", "multi_dim", "task", "expansion")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
@@ -682,6 +707,7 @@ class CreateCollectionRequest(_message.Message):
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     MULTI_FIELD_NUMBER: _ClassVar[int]
     MULTI_DIM_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     EXPANSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     dim: int
@@ -691,8 +717,9 @@ class CreateCollectionRequest(_message.Message):
     weights: LegWeights
     multi: bool
     multi_dim: int
+    task: str
     expansion: Expansion
-    def __init__(self, name: _Optional[str] = ..., dim: _Optional[int] = ..., sparse: _Optional[bool] = ..., language: _Optional[str] = ..., dense_kind: _Optional[_Union[DenseKind, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., multi: _Optional[bool] = ..., multi_dim: _Optional[int] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., dim: _Optional[int] = ..., sparse: _Optional[bool] = ..., language: _Optional[str] = ..., dense_kind: _Optional[_Union[DenseKind, str]] = ..., weights: _Optional[_Union[LegWeights, _Mapping]] = ..., multi: _Optional[bool] = ..., multi_dim: _Optional[int] = ..., task: _Optional[str] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ...) -> None: ...
 
 class Expansion(_message.Message):
     __slots__ = ("method", "n", "use", "bm25")
@@ -767,7 +794,7 @@ class OptimizeCollectionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class CollectionInfo(_message.Message):
-    __slots__ = ("name", "model", "fingerprint", "dim", "coarse_dim", "legs", "language", "weights", "documents", "passages", "sequence", "multi_dim", "expansion", "generator")
+    __slots__ = ("name", "model", "fingerprint", "dim", "coarse_dim", "legs", "language", "weights", "documents", "passages", "sequence", "multi_dim", "dtype", "task", "expansion", "generator")
     class WeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -787,6 +814,8 @@ class CollectionInfo(_message.Message):
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     MULTI_DIM_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     EXPANSION_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -801,25 +830,39 @@ class CollectionInfo(_message.Message):
     passages: int
     sequence: int
     multi_dim: int
+    dtype: str
+    task: str
     expansion: Expansion
     generator: str
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ..., multi_dim: _Optional[int] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ..., generator: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ..., multi_dim: _Optional[int] = ..., dtype: _Optional[str] = ..., task: _Optional[str] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ..., generator: _Optional[str] = ...) -> None: ...
+
+class RecallEstimate(_message.Message):
+    __slots__ = ("recall", "lower", "sample")
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    LOWER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    recall: float
+    lower: float
+    sample: int
+    def __init__(self, recall: _Optional[float] = ..., lower: _Optional[float] = ..., sample: _Optional[int] = ...) -> None: ...
 
 class SegmentStats(_message.Message):
-    __slots__ = ("name", "passages", "deleted", "dense_kind", "size_bytes", "multi_bytes")
+    __slots__ = ("name", "passages", "deleted", "dense_kind", "size_bytes", "multi_bytes", "recall")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     DENSE_KIND_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MULTI_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
     name: str
     passages: int
     deleted: int
     dense_kind: str
     size_bytes: int
     multi_bytes: int
-    def __init__(self, name: _Optional[str] = ..., passages: _Optional[int] = ..., deleted: _Optional[int] = ..., dense_kind: _Optional[str] = ..., size_bytes: _Optional[int] = ..., multi_bytes: _Optional[int] = ...) -> None: ...
+    recall: RecallEstimate
+    def __init__(self, name: _Optional[str] = ..., passages: _Optional[int] = ..., deleted: _Optional[int] = ..., dense_kind: _Optional[str] = ..., size_bytes: _Optional[int] = ..., multi_bytes: _Optional[int] = ..., recall: _Optional[_Union[RecallEstimate, _Mapping]] = ...) -> None: ...
 
 class CollectionStats(_message.Message):
     __slots__ = ("info", "segments", "store_bytes", "tokens")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from engine.errors import InvalidArgument
 from engine.v1 import engine_pb2 as pb
-from engine.values import CollectionInfo, CollectionStats, Embedding, EngineInfo, SegmentStats
+from engine.values import CollectionInfo, CollectionStats, Embedding, EngineInfo, RecallEstimate, SegmentStats
 from engine.wire.documents import coverage_from_wire, coverage_to_wire
 from engine.wire.enums import Vocabulary
 from engine.wire.expansions import expansion_from_wire, expansion_to_wire
@@ -44,6 +44,8 @@ def collection_to_wire(info: CollectionInfo) -> pb.CollectionInfo:
         expansion=None if info.expansion is None else expansion_to_wire(info.expansion),
         generator=info.generator,
         multi_dim=info.multi_dim,
+        dtype=info.dtype,
+        task=info.task,
     )
 
 
@@ -64,6 +66,8 @@ def collection_from_wire(message: pb.CollectionInfo) -> CollectionInfo:
         expansion=expansion_from_wire(message.expansion) if message.HasField("expansion") else None,
         generator=message.generator if message.HasField("generator") else None,
         multi_dim=message.multi_dim,
+        dtype=message.dtype if message.HasField("dtype") else None,
+        task=message.task if message.HasField("task") else None,
     )
 
 
@@ -77,6 +81,7 @@ def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
             dense_kind=segment.dense_kind,
             size_bytes=segment.size_bytes,
             multi_bytes=segment.multi_bytes,
+            recall=None if segment.recall is None else _recall_to_wire(segment.recall),
         )
         for segment in stats.segments
     ]
@@ -98,6 +103,7 @@ def stats_from_wire(message: pb.CollectionStats) -> CollectionStats:
             dense_kind=segment.dense_kind,
             size_bytes=segment.size_bytes,
             multi_bytes=segment.multi_bytes,
+            recall=_recall_from_wire(segment.recall) if segment.HasField("recall") else None,
         )
         for segment in message.segments
     ]
@@ -107,6 +113,14 @@ def stats_from_wire(message: pb.CollectionStats) -> CollectionStats:
         store_bytes=message.store_bytes,
         tokens=coverage_from_wire(message.tokens),
     )
+
+
+def _recall_to_wire(estimate: RecallEstimate) -> pb.RecallEstimate:
+    return pb.RecallEstimate(recall=estimate.recall, lower=estimate.lower, sample=estimate.sample)
+
+
+def _recall_from_wire(message: pb.RecallEstimate) -> RecallEstimate:
+    return RecallEstimate(recall=message.recall, lower=message.lower, sample=message.sample)
 
 
 def engine_info_to_wire(info: EngineInfo, max_message_bytes: int) -> pb.InfoResponse:

@@ -8,7 +8,7 @@ from typing import cast
 
 from engine.errors import InvalidArgument, InvalidQuery
 from engine.v1 import engine_pb2 as pb
-from engine.values import FusionMethod, Mode, Query, Scalar
+from engine.values import FusionMethod, Mode, Query, ResultField, Scalar
 from engine.wire.enums import Vocabulary
 from engine.wire.expansions import (
     examples_from_wire,
@@ -42,6 +42,17 @@ MODE: Vocabulary[Mode, pb.Mode] = Vocabulary(
 FUSION: Vocabulary[FusionMethod, pb.Fusion] = Vocabulary(
     "fusion", {"convex": pb.FUSION_CONVEX, "rrf": pb.FUSION_RRF, "dbsf": pb.FUSION_DBSF}, InvalidQuery
 )
+RESULT_FIELD: Vocabulary[ResultField, pb.ResultField] = Vocabulary(
+    "fields",
+    {
+        "title": pb.RESULT_FIELD_TITLE,
+        "metadata": pb.RESULT_FIELD_METADATA,
+        "score_detail": pb.RESULT_FIELD_SCORE_DETAIL,
+        "plan": pb.RESULT_FIELD_PLAN,
+        "timings_ms": pb.RESULT_FIELD_TIMINGS_MS,
+    },
+    InvalidQuery,
+)
 _DEFAULTS = Query()
 
 
@@ -54,6 +65,7 @@ def query_to_wire(query: Query) -> pb.Query:
     with checked_types("query", InvalidQuery):
         message = pb.Query(
             text=query.text,
+            task=query.task,
             mode=MODE.to_wire(query.mode),
             limit=query.limit,
             offset=query.offset,
@@ -82,6 +94,8 @@ def query_to_wire(query: Query) -> pb.Query:
         message.weights.CopyFrom(weights_to_wire(query.weights, InvalidQuery))
     if query.depth is not None:
         message.depth.CopyFrom(_depths_to_wire(query.depth))
+    if query.fields is not None:
+        message.fields.CopyFrom(pb.ResultFields(values=map(RESULT_FIELD.to_wire, query.fields)))
     return message
 
 
@@ -94,6 +108,7 @@ def query_from_wire(message: pb.Query) -> Query:
     has = message.HasField
     return Query(
         text=message.text if has("text") else None,
+        task=message.task if has("task") else None,
         vector=vector_from_wire(message.vector, "vector", InvalidQuery) if has("vector") else None,
         sparse=sparse_from_wire(message.sparse, "sparse", InvalidQuery) if has("sparse") else None,
         multi=tokens_from_wire(message.multi, "multi", InvalidQuery) if has("multi") else None,
@@ -113,6 +128,7 @@ def query_from_wire(message: pb.Query) -> Query:
         explain=message.explain if has("explain") else _DEFAULTS.explain,
         expansion=query_expansion_from_wire(message.expansion) if has("expansion") else None,
         examples=examples_from_wire(message.examples),
+        fields=tuple(map(RESULT_FIELD.from_wire, message.fields.values)) if has("fields") else None,
     )
 
 

@@ -86,6 +86,33 @@ def test_a_damaged_segment_is_rebuilt_with_the_same_answers(folder, damage):
     assert check(folder).is_sound
 
 
+@pytest.mark.parametrize("healthy", [0, 1], ids=["the only segment", "one of two"])
+def test_what_a_damaged_segment_held_is_found_at_every_later_open_too(tmp_path, healthy):
+    folder = tmp_path / "data"
+    with opened(folder) as engine:
+        collection = engine.create_collection("c", dim=DIM)
+        for part in range(1 + healthy):
+            collection.upsert(documents(range(300 * part, 300 * part + 300)))
+            collection.optimize()
+        collection.upsert(documents(range(250, 320), version=1))
+        before = answers(collection)
+    segments = folder / "collections" / "c" / "segments"
+    held = sorted(segments.iterdir(), key=lambda path: path.stat().st_mtime)
+    assert len(held) == 1 + healthy
+    shutil.rmtree(held[0])
+    for _ in range(3):  # too few passages to be sealed when the collection is closed
+        with opened(folder) as engine:
+            assert answers(engine.get_collection("c")) == before
+    with opened(folder) as engine:
+        collection = engine.get_collection("c")
+        collection.upsert(documents(range(900, 910)))
+        after = answers(collection)
+        collection.optimize()
+        assert answers(collection) == after
+    with opened(folder) as engine:
+        assert answers(engine.get_collection("c")) == after
+
+
 def test_check_repairs_a_damaged_segment_and_says_so(folder):
     (segment,) = (folder / "collections" / "c" / "segments").iterdir()
     shutil.rmtree(segment)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from embedder.errors import InvalidInput
 from engine import open_engine
 from engine.errors import GeneratorMismatch, InvalidArgument, InvalidQuery
 from engine.migration import migrate
@@ -123,6 +124,28 @@ def test_bm25_finds_the_words_of_questions_when_asked(engines, use):
         one.upsert(documents())
     assert not without.query("pharos zephyr", mode="bm25").hits
     assert len(collection.query("pharos zephyr", mode="bm25").hits) == 3
+
+
+def test_a_passage_too_long_for_the_generator_fails_its_document_alone(engines):
+    def write_short(prompt):
+        if "wick" in prompt.text:
+            raise InvalidInput("prompt", "9000 tokens", "it does not fit into the context")
+        return write(prompt)
+
+    engines.made["one"] = FakeGenerator(write_short, "1")
+    collection = engines.open().create_collection("c", expansion=Expansion(n=2))
+    answers = list(collection.ingest(documents()))
+    assert [(answer.doc_id, answer.status) for answer in answers] == [
+        ("lighthouse", "failed"),
+        ("harbour", "added"),
+        ("baker", "added"),
+    ]
+    assert "does not fit into the context" in answers[0].error
+    assert [answer.error for answer in answers[1:]] == [None, None]
+    assert collection.count() == 2
+    with pytest.raises(InvalidInput):
+        collection.upsert(documents())
+    assert collection.count() == 2, "an upsert is all or nothing"
 
 
 def test_a_second_run_generates_nothing(engines):

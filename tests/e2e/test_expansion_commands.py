@@ -95,6 +95,19 @@ def test_index_without_a_generator_says_what_is_missing(engine, models):
     assert "generator" in engine("index", engine.docs, "--model", models["model"], "--questions", 1, exit_code=2)
 
 
+def test_a_generator_that_would_write_nothing_is_wrong_usage(engine, models, tmp_path, monkeypatch):
+    made, generator = ["--model", models["model"]], ["--generator", models["generator"]]
+    assert "has nothing to write" in engine("index", engine.docs, *made, *generator, exit_code=2)
+    assert engine("collections") == [], "no collection was made"
+    engine("index", engine.docs, *made)
+    assert "has nothing to write" in engine("index", engine.docs, *made, *generator, exit_code=2)
+    assert "--generator needs --expand" in engine("query", "cat", *made, *generator, exit_code=2)
+    # In the environment it is there for whoever needs it.
+    monkeypatch.setenv("LANDMARK_GENERATOR", str(models["generator"]))
+    engine("index", engine.docs, *made)
+    assert engine("query", "cat", *made)["hits"]
+
+
 @pytest.mark.parametrize("method", ["hyde", "thoughts", "rewrites"])
 def test_query_expands_with_the_generator(engine, models, method):
     made = ["--model", models["model"]]
@@ -103,6 +116,7 @@ def test_query_expands_with_the_generator(engine, models, method):
     with_it = ["--generator", models["generator"], "--expand", method, "--expansion-texts", 2]
     found = engine("query", "cat", *made, "--mode", "dense", *with_it)
     assert found["timings_ms"]["generate"] > 0
+    assert ", generator " in engine("query", "cat", *made, *with_it, "--expansion-texts", 1, as_json=False)
     scores = [{hit["doc_id"]: hit["score"] for hit in result["hits"]} for result in (plain, found)]
     assert scores[0].keys() == scores[1].keys()
     assert scores[0] != scores[1]

@@ -100,6 +100,21 @@ def test_a_model_can_leave_the_inverse_document_frequencies_to_the_index(tmp_pat
             assert sum(parts) == pytest.approx(hit.score_detail.sparse, rel=1e-5)
 
 
+def test_characters_that_the_vocabulary_lacks_are_found_and_named(tmp_path: Path, model: str) -> None:
+    folder = Path(model)
+    described = json.loads((folder / "landmark.json").read_text())
+    recipe = {"sparse_idf": True, "sparse_unknown": True}
+    (folder / "landmark.json").write_text(json.dumps({**described, "recipe": recipe}))
+    with open_engine(tmp_path / "data", model=model) as engine:
+        collection = engine.create_collection("c")
+        collection.upsert([*DOCUMENTS, {"doc_id": "tea", "text": "茶 cat 茶"}, {"doc_id": "rice", "text": "米 cat"}])
+        hits = collection.query("茶", mode="sparse").hits
+        assert [hit.doc_id for hit in hits] == ["tea"]
+        assert [(term.term, term.expansion) for term in hits[0].score_detail.terms] == [("茶", False)]
+        (embedding,) = engine.embed(["米 茶"])
+        assert {"米", "茶"} <= set(embedding.sparse)
+
+
 def test_terms_that_callers_brought_are_never_called_expansions(tmp_path: Path) -> None:
     with open_engine(tmp_path, model=None) as engine:
         collection = engine.create_collection("c", dim=2, sparse=True)

@@ -1,10 +1,13 @@
 """A collection is only ever used with the model that made its vectors."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from cli.main import main
 from engine import open_engine
 from engine.errors import FingerprintMismatch, LegMissing
 from engine.migration import migrate
@@ -34,6 +37,24 @@ def test_another_model_is_refused_with_what_differs_and_nothing_is_written(tmp_p
         assert collection.count() == 2
     with open_engine(tmp_path / "data") as engine:
         assert engine.get_collection("c").query("changing keys").hits[0].doc_id == "keys"
+
+
+def test_a_collection_keeps_its_dtype_which_the_command_line_takes_from_it(tmp_path):
+    folder, data = str(save_bert(tmp_path / "model")), tmp_path / "data"
+    with open_engine(data, model=folder, dtype="int8") as engine:
+        engine.create_collection("c").upsert([{"doc_id": "a", "text": "the cat sat on the mat"}])
+        assert engine.get_collection("c").info().dtype == "int8"
+    with (
+        open_engine(data, model=folder) as engine,
+        pytest.raises(FingerprintMismatch, match="dtype: stored 'int8', loaded 'float32'"),
+    ):
+        engine.get_collection("c").query("the cat")
+    asked = ["query", "the cat", "--data", str(data), "--collection", "c", "--json"]
+    answer = CliRunner().invoke(main, asked)
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["hits"][0]["score_detail"]["dense"] > 0
+    assert CliRunner().invoke(main, [*asked, "--dtype", "float32"]).exit_code == 1
+    assert CliRunner().invoke(main, [*asked, "--dtype", "int4"]).exit_code == 1
 
 
 def test_a_model_without_a_learned_sparse_head_says_so(tmp_path):

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from cli.main import main
 from embedder.catalogue import all_systems
-from tests.support import tiny_systems
+from tests.support import tiny_heads, tiny_systems
+from tests.support.system_files import system_file
 
 ROOT = Path(__file__).parents[2]
 QUERIES = ("who sang?", "where did the cat sleep")
@@ -49,25 +51,13 @@ def published_matrix(folder: Path) -> list[list[float]]:
     return [[100 * float(vector("ask: " + q) @ vector(d)) for d in DOCUMENTS] for q in QUERIES]
 
 
-def system_file(folder: Path, expected: list[list[float]]) -> Path:
+def saved_system(folder: Path, expected: list[list[float]]) -> Path:
     """A system of one's own with a matrix, as a file."""
     path = folder / "mine.toml"
     path.write_text(
-        f"""
-[system]
-name = "mine"
-title = "Mine"
-family = "encoder"
-summary = "A test."
-
-[[checkpoint]]
-id = "me/my-encoder"
-
-[recipe]
-query_template = "ask: {{text}}"
-document_template = "{{text}}"
-pooling = "cls"
-
+        system_file(
+            'query_template = "ask: {text}"\ndocument_template = "{text}"\npooling = "cls"\n',
+            more=f"""
 [[parity]]
 checkpoint = "me/my-encoder"
 queries = {json.dumps(QUERIES)}
@@ -76,13 +66,14 @@ expected = {expected}
 scale = 100.0
 tolerance = 0.0001
 """,
+        ),
         encoding="utf-8",
     )
     return path
 
 
 def test_a_checkpoint_that_computes_what_was_published_is_verified(tmp_path: Path, encoder: Path) -> None:
-    path = system_file(tmp_path, published_matrix(encoder))
+    path = saved_system(tmp_path, published_matrix(encoder))
     result = run("models", "verify", str(path), "--folder", str(encoder), "--device", "cpu", "--json")
     assert result.exit_code == 0, result.output
     outcome = json.loads(result.stdout)
@@ -94,7 +85,7 @@ def test_a_checkpoint_that_computes_what_was_published_is_verified(tmp_path: Pat
 def test_a_checkpoint_that_computes_something_else_is_not(tmp_path: Path, encoder: Path) -> None:
     matrix = published_matrix(encoder)
     matrix[1][0] += 0.05  # of 100
-    path = system_file(tmp_path, matrix)
+    path = saved_system(tmp_path, matrix)
     result = run("models", "verify", str(path), "--folder", str(encoder), "--device", "cpu")
     assert result.exit_code == 1
     assert result.stdout.count("OFF") == 1
@@ -139,6 +130,35 @@ def test_the_table_of_the_docs_is_current() -> None:
     assert (ROOT / "docs" / "models.md").read_text(encoding="utf-8") == result.stdout, (
         "run: engine models list --markdown > docs/models.md"
     )
+
+
+def test_pickled_weights_are_converted_and_then_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    tiny_systems.save(folder, "bert")
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    refused = run("embed", "cat", "--model", str(folder), "--json")
+    assert refused.exit_code == 1
+    assert "engine models convert" in json.loads(refused.stdout)["error"]["message"]
+    written = json.loads(run("models", "convert", str(folder), "--json").stdout)["written"]
+    assert written == [str(folder / "model.safetensors")]
+    assert run("embed", "cat", "--model", str(folder), "--device", "cpu", "--json").exit_code == 0
+    assert "nothing to convert" in run("models", "convert", str(folder)).stdout
+
+
+def test_the_constants_of_a_mixture_of_experts_are_measured_on_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "mixture"
+    tiny_heads.save_mixture(folder, "qwen2_moe")
+    tiny_heads.save_byte_tokenizer(folder, "<s> $A")
+    (tmp_path / "sample.txt").write_text("the dog ran far\n\nbirds sang\nan old tree\n")
+    before = run("embed", "cat", "--model", f"moee:{folder}", "--device", "cpu", "--json")
+    written = run("models", "standardise", f"moee:{folder}", str(tmp_path / "sample.txt"), "--json")
+    assert written.exit_code == 0, written.output
+    assert Path(json.loads(written.stdout)["written"]).parent == folder
+    after = run("embed", "cat", "--model", f"moee:{folder}", "--device", "cpu", "--json")
+    assert json.loads(after.stdout)[0]["dense"] != json.loads(before.stdout)[0]["dense"]
+    assert run("models", "standardise", str(folder), str(tmp_path / "sample.txt")).exit_code == 1
 
 
 def test_any_causal_model_makes_a_collection_that_opens_again_by_itself(

@@ -15,7 +15,7 @@ import pytest
 from engine import errors, open_engine
 from engine.api import CollectionApi, EngineApi
 from engine.client import connect
-from engine.values import Query
+from engine.values import Hit, Query, ScoreDetail
 from tests.support.serving import serving
 
 TEXTS = {
@@ -72,6 +72,8 @@ QUERIES = {
     "exact": Query(text="meaning of texts", exact=True, depth={"dense": 3, "bm25": 3}),
     "threshold": Query(text="meaning of texts", score_threshold=0.3, explain=False),
     "recall": Query(text="meaning of texts", recall_target=0.9),
+    "some fields": Query(text="river bank", fields=("title", "plan")),
+    "no fields": Query(text="river bank", fields=(), passages=0),
 }
 
 
@@ -84,6 +86,18 @@ def test_a_query_answers_alike(both: tuple[EngineApi, EngineApi], name: str):
         assert there == here
     assert remote.plan.keys() == local.plan.keys()
     assert remote.timings_ms.keys() == local.timings_ms.keys()
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_fields_that_were_not_asked_for_are_empty_and_change_no_score(both: tuple[EngineApi, EngineApi], side: int):
+    docs = both[side].get_collection("docs")
+    everything = docs.query("river bank")
+    trimmed = docs.query("river bank", fields=("metadata",), passages=0)
+    assert [(hit.doc_id, hit.score) for hit in trimmed.hits] == [(hit.doc_id, hit.score) for hit in everything.hits]
+    assert trimmed.hits[0] == Hit(trimmed.hits[0].doc_id, trimmed.hits[0].score, metadata=everything.hits[0].metadata)
+    assert everything.hits[0].title
+    assert everything.hits[0].score_detail != ScoreDetail()
+    assert (trimmed.plan, trimmed.timings_ms) == ({}, {})
 
 
 def test_the_first_answer_is_the_right_one(both: tuple[EngineApi, EngineApi]):

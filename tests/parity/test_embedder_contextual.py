@@ -82,7 +82,7 @@ def test_a_small_collection_is_drawn_from_more_than_once() -> None:
 
 
 def test_a_contextual_checkpoint_alone_is_refused(cde: tuple[str, Any, Any]) -> None:
-    with pytest.raises(InvalidRecipe, match="contextualise"):
+    with pytest.raises(InvalidRecipe, match="--contextual"):
         Embedder.load(cde[0])
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from index.bm25 import Bm25
 from index.dense import KINDS, DenseIndex
+from index.recall import Setting
 from index.sparse import SparseIndex
 from tests.support.index_data import clustered, random_query, random_rows
 
@@ -37,8 +38,8 @@ def test_wider_searches_find_no_less(stored):
         found = [index.search(query, 10, **options).rows for query in queries]
         return np.mean([np.isin(want, got).mean() for want, got in zip(exact, found, strict=True)])
 
-    assert recall() <= recall(ef=1_000) + 0.001
-    assert recall(oversample=200.0) >= 0.99
+    assert recall() <= recall(setting=Setting(1_000, 1_000)) + 0.001
+    assert recall(setting=Setting(4_000, 4_000)) >= 0.99
 
 
 def test_approximate_sparse_search_keeps_its_recall():

@@ -44,7 +44,6 @@ KNOWLEDGE = (
 )
 PROMPT_EOL = '<s>This sentence : "C" means in one word:«"»'
 ROWS = {
-    "gritlm-7b": Row("mistral", f"<s><|user|>\n{TASK}\n<|embed|>\n«X»", "<s><|embed|>\n«X»", full=True),
     "llm2vec-mistral": Row("mistral", f"<s>[INST] {TASK}: «X [/INST]»", "<s>[INST] «X [/INST]»", full=True),
     "llm2vec-llama-2": Row("llama", f"<s>[INST] {TASK}: «X [/INST]»", "<s>[INST] «X [/INST]»", full=True),
     "llm2vec-sheared-llama": Row("llama", f"<s>{TASK}: «X»", "<s>«X»", full=True),
@@ -69,7 +68,7 @@ def test_a_system_gives_the_vectors_of_a_plain_computation(tmp_path: Path, name:
     network = tiny_systems.save(tmp_path, row.kind)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     with Embedder.load(f"{name}:{tmp_path}", threads=1) as embedder:
-        queries = embedder.embed_queries(TEXTS, task=TASK)
+        queries = embedder.embed_queries(TEXTS, task=TASK if TASK in row.query else None)
         documents = embedder.embed_documents([DocumentInput("", text) for text in TEXTS])
     for text, query, document in zip(TEXTS, queries, documents, strict=True):
         (passage,) = document.passages

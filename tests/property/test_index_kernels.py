@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
+from numba.extending import intrinsic
 
-from index import kernels, postings
+from index import graph_kernels, kernels, postings, simd
 from tests.support.index_data import naive_best
 
 CASES = settings(deadline=None, max_examples=40)
@@ -90,12 +92,64 @@ def test_half_dots_read_every_finite_float16(seed, dim):
     assert np.array_equal(found[[4, 2]], kernels.half_dots(bits, query, np.array([4, 2])))
 
 
-@FORMS
-def test_coarse_scores_are_scaled_dot_products(form):
+def packed(levels):
+    """4-bit levels, [n, 2 * width], as the kernels read them."""
+    width = levels.shape[1] // 2
+    return (levels[:, :width] | levels[:, width:] << 4).astype(np.uint8)
+
+
+@pytest.mark.parametrize("multiply_add", [simd.native_multiply_add, simd.portable_multiply_add])
+def test_native_and_portable_products_are_those_of_numpy(multiply_add):
+    if multiply_add is simd.native_multiply_add and not simd.has_avx2():
+        pytest.skip("this processor has no AVX2")
+    dot = intrinsic(simd.dot_of_levels(multiply_add))
+    products = njit(lambda codes, start, query: dot(codes, start, query))
     rng = np.random.default_rng(0)
-    codes = rng.integers(-127, 128, (3, 8, 64)).astype(np.int8)
-    scales, query = rng.random((3, 64)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
-    out = np.empty((3, 64), np.float32)
-    form_of(kernels.coarse_scores, form)(codes, scales, query, out)
-    expected = np.einsum("bdl,d->bl", codes.astype(np.float64), query.astype(np.float64)) * scales
-    assert np.allclose(out, expected, rtol=1e-4, atol=1e-3)
+    for dim in (64, 256, 1_024):
+        levels, query = rng.integers(0, 16, (5, dim)), rng.integers(-127, 128, dim).astype(np.int8)
+        levels[0], query[:32] = 15, 127  # as great as pairs of bytes can get
+        found = [products(packed(levels).reshape(-1), row * dim // 2, query) for row in range(5)]
+        assert found == (levels @ query.astype(np.int64)).tolist()
+
+
+@CASES
+@given(
+    st.integers(0, 2**32 - 1), st.integers(0, 90), st.sampled_from([64, 128, 320]), st.integers(1, 70), st.booleans()
+)
+def test_code_scan_finds_the_greatest_dot_products(seed, n, dim, k, filtered):
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(0, 16, (n, dim))
+    query = rng.integers(-127, 128, dim).astype(np.int8)
+    allow = rng.random(n) < 0.6 if filtered else np.empty(0, np.bool_)
+    products = levels @ query.astype(np.int64)
+    kept = np.flatnonzero(allow) if filtered else np.arange(n)
+    for form in (kernels.code_scan.py_func, kernels.code_scan):
+        rows = form(packed(levels), query, k, allow)
+        assert np.array_equal(products[rows], np.sort(products[kept])[::-1][:k])
+        assert np.isin(rows, kept).all()
+
+
+@CASES
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 8), st.integers(1, 70))
+def test_a_walk_of_a_connected_graph_that_is_wide_enough_finds_the_nearest(seed, n, m, width):
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(0, 16, (n, 64))
+    query = rng.integers(-127, 128, 64).astype(np.int8)
+    links = rng.integers(0, n, (n, m)).astype(np.int32)
+    links[:, 0] = (np.arange(n) + 1) % n  # a ring: every row can be reached
+    entries = np.sort(rng.choice(n, min(n, 3), replace=False)).astype(np.int32)
+    products, codes = levels @ query.astype(np.int64), packed(levels)
+    for form in (graph_kernels.nearest_in_graph.py_func, graph_kernels.nearest_in_graph):
+        rows = form(codes, links, entries, codes[entries], query, width)
+        assert len(rows) == min(n, width)
+        assert np.unique(rows).size == rows.size
+        assert np.array_equal(products[rows], np.sort(products[rows])[::-1])
+        if width >= n:
+            assert np.array_equal(products[rows], np.sort(products)[::-1])
+
+
+def test_the_value_of_a_half_is_the_same_with_and_without_the_processors_help():
+    bits = np.arange(2**16, dtype=np.uint16)
+    bits = bits[(bits & 0x7C00) != 0x7C00]
+    values = np.array([kernels.moved_half(half) for half in bits], np.float32)
+    assert np.array_equal(values, bits.view(np.float16).astype(np.float32))

@@ -16,6 +16,7 @@ from engine.values import (
     LEGS,
     MODES,
     QUERY_EXPANSION_METHODS,
+    RESULT_FIELDS,
     Acknowledgement,
     CollectionInfo,
     CollectionStats,
@@ -30,6 +31,7 @@ from engine.values import (
     Query,
     QueryExpansion,
     QueryResult,
+    RecallEstimate,
     ScoreDetail,
     SegmentStats,
     TermContribution,
@@ -117,6 +119,7 @@ queries = st.builds(
     offset=int64,
     filter=maybe | texts,
     params=metadata,
+    task=maybe | texts,
     fusion=st.sampled_from(FUSIONS),
     weights=maybe | weights,
     depth=maybe | st.dictionaries(legs, int64, max_size=3),
@@ -128,6 +131,7 @@ queries = st.builds(
     explain=st.booleans(),
     expansion=maybe | query_expansions,
     examples=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+    fields=maybe | st.lists(st.sampled_from(RESULT_FIELDS), max_size=3).map(tuple),
 )
 details = st.builds(
     ScoreDetail,
@@ -175,6 +179,8 @@ infos = st.builds(
     expansion=maybe | expansions,
     generator=maybe | texts,
     multi_dim=counts,
+    dtype=maybe | texts,
+    task=maybe | texts,
 )
 segments = st.builds(
     SegmentStats,
@@ -184,6 +190,7 @@ segments = st.builds(
     dense_kind=texts,
     size_bytes=counts,
     multi_bytes=counts,
+    recall=st.none() | st.builds(RecallEstimate, recall=doubles, lower=doubles, sample=counts),
 )
 quick = settings(max_examples=60, deadline=None)
 

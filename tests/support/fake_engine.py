@@ -79,6 +79,7 @@ class FakeEngine:
         dense_kind: str = "auto",
         weights: Mapping[str, float] | None = None,
         expansion: Expansion | None = None,
+        task: str | None = None,
     ) -> FakeCollection:
         self.enter()
         if not name:
@@ -99,6 +100,7 @@ class FakeEngine:
             passages=0,
             sequence=0,
             multi_dim=multi_dim or 0,
+            task=task,
         )
         self.collections[name] = FakeCollection(self, info)
         return self.collections[name]

@@ -31,7 +31,7 @@ def embedder() -> Iterator[Embedder]:
 
 
 def test_the_built_in_model_says_what_it_is(embedder: Embedder) -> None:
-    assert (embedder.dim, embedder.coarse_dim, embedder.matryoshka) == (384, 128, False)
+    assert (embedder.dim, embedder.coarse_dim, embedder.matryoshka) == (384, 256, False)
     assert (embedder.has_dense, embedder.has_sparse, embedder.window_tokens) == (True, True, 256)
     assert embedder.name == "builtin:landmark-1"
     assert len(embedder.fingerprint.digest) == 32
@@ -51,6 +51,25 @@ def test_vectors_have_unit_length_and_meaning(embedder: Embedder) -> None:
     assert np.linalg.norm(query.dense) == pytest.approx(1, abs=1e-6)
     assert query.dense @ near.dense > 0.5 > query.dense @ far.dense
     assert query.tokens == 4
+
+
+def test_characters_that_the_vocabulary_lacks_are_terms_of_sparse_vectors(embedder: Embedder) -> None:
+    (query,) = embedder.embed_queries(["很好"])  # the vocabulary has neither
+    sparse = query.sparse
+    assert sparse is not None
+    assert [embedder.term_text(term) for term in sparse.ids.tolist()] == sorted("很好")
+    assert sparse.weights.tolist() == [1.0, 1.0]
+    good, other = embedder.embed_documents([DocumentInput("", "很好很好 rice"), DocumentInput("", "rice 不")])
+    weights = {}
+    for document in (good, other):
+        vector = document.passages[0].vectors.sparse
+        assert vector is not None
+        assert (np.diff(vector.ids.astype(np.int64)) > 0).all()
+        named = zip(map(embedder.term_text, vector.ids.tolist()), vector.weights.tolist(), strict=True)
+        weights[document] = {term: weight for term, weight in named if ord(term[0]) >= 0x4E00}
+    assert set(weights[other]) == {"不"}
+    # Twice each: the term part of BM25 with k1 = 1.2 and b = 0.75, saturated above a term that stands once.
+    assert weights[good]["很"] == weights[good]["好"] > weights[other]["不"] > 1.0
 
 
 def test_sparse_vectors_hold_the_text_s_own_terms_and_terms_of_like_use(embedder: Embedder) -> None:
@@ -201,7 +220,7 @@ def test_an_embedder_that_is_closed_says_so() -> None:
         (lambda e: e.embed_queries([3]), InvalidInput, r"texts\[0\]"),
         (lambda e: e.embed_documents([DocumentInput("", None)]), InvalidInput, r"documents\[0\]\.text"),
         (lambda e: e.embed_documents([DocumentInput(b"", "x")]), InvalidInput, r"documents\[0\]\.title"),
-        (lambda e: Embedder.load(dtype="int8"), InvalidInput, "dtype"),
+        (lambda e: Embedder.load(dtype="int4"), InvalidInput, "dtype"),
         (lambda e: Embedder.load(threads=0), InvalidInput, "threads"),
         (lambda e: Embedder.load(max_batch_tokens=-1), InvalidInput, "max_batch_tokens"),
         (lambda e: Embedder.load(device="tpu9"), DeviceUnavailable, "tpu9"),

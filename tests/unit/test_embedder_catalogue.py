@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from embedder.catalogue import all_systems, find_system, refer, user_folder
+from embedder.catalogue import all_systems, broken_systems, find_system, refer, user_folder
 from embedder.errors import InvalidRecipe, InvalidSystem, ModelNotFound
 from embedder.recipe import Recipe
 from embedder.source import find_model
 from embedder.system import System, read_system
 from tests.support import tiny_models
+from tests.support.system_files import system_file
 
 ROOT = Path(__file__).parents[2]
 SURVEY = {
@@ -32,25 +33,15 @@ SURVEY = {
     for name in line.split()
 }
 
-FILE = """
-[system]
-name = "mine"
-title = "Mine"
-family = "encoder"
-summary = "A test."
-
-[[checkpoint]]
-id = "me/my-encoder"
-
+FILE = system_file(
+    'query_template = "ask: {text}"\npooling = "cls"\n',
+    more="""
 [[checkpoint]]
 id = "me/my-other"
 weights = "them/their-weights"
 recipe = { max_tokens = 64 }
-
-[recipe]
-query_template = "ask: {text}"
-pooling = "cls"
-"""
+""",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -266,6 +257,44 @@ def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(old: str, new: s
     with pytest.raises(InvalidSystem, match=problem) as caught:
         find_system("mine")
     assert str(path) in str(caught.value)
+
+
+def test_a_broken_file_of_the_user_breaks_no_other_name(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    folder = tiny_models.save_bert(tmp_path / "model")
+    path = write_user_file("[system", "broken")
+    write_user_file(FILE)
+    assert "broken" not in all_systems()
+    assert refer("mine").checkpoint == "me/my-encoder"
+    assert refer("qwen3-embedding").checkpoint == "Qwen/Qwen3-Embedding-0.6B"
+    assert find_model(str(folder)).recipe.pooling == "mean"
+    assert f"{path} cannot be used" in caplog.text
+    assert caplog.text.count("It is left out.") == 1, "it is said once"
+    assert list(broken_systems()) == ["broken"]
+    for name in ("broken", "Broken", f"broken:{folder}"):
+        with pytest.raises(InvalidSystem, match=r"broken\.toml"):
+            refer(name)
+
+
+def test_a_broken_file_does_not_give_way_to_the_packaged_one_that_it_replaces() -> None:
+    write_user_file(FILE, "prompteol")  # its system is named otherwise
+    with pytest.raises(InvalidSystem, match="it must be the file's name"):
+        find_system("prompteol")
+    assert "prompteol" not in all_systems()
+
+
+def test_a_system_of_adapters_says_so_when_a_checkpoint_gets_none(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    folder = tiny_models.save_llama(tmp_path / "bare")
+    adapted = f"llm2vec-sheared-llama-mntp-supervised:{folder}"
+    assert refer(adapted).tables[-1]["adapters"]
+    assert not caplog.text
+    refer(f"llm2vec-sheared-llama:{folder}")
+    assert f"{folder} is used without them" in caplog.text
+    assert adapted in caplog.text
+    caplog.clear()
+    refer(f"prompteol:{folder}")
+    assert not caplog.text
 
 
 def test_the_example_of_the_docs_is_a_system() -> None:

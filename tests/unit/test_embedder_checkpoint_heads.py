@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cli.main import main
 from embedder import sparse_heads
 from embedder.checkpoint import open_checkpoint
 from embedder.checkpoint_heads import (
@@ -89,10 +89,11 @@ def test_a_pickled_head_is_refused_with_the_command_that_converts_it(tmp_path: P
     def load() -> files.Linear:
         return files.read_linear(tmp_path, token_heads.SPARSE_PLACES, "sparse head", device="cpu", dtype=torch.float32)
 
-    with pytest.raises(ModelLoadFailed, match=r"sparse_linear\.pt.*checkpoint_heads\.convert") as refused:
+    with pytest.raises(ModelLoadFailed, match=r"sparse_linear\.pt.*models convert") as refused:
         load()
     command = str(refused.value).split("`")[1].split()
-    subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
+    assert command[0] == "engine"
+    assert CliRunner().invoke(main, command[1:]).exit_code == 0
     assert torch.equal(load().weight, layer.weight)
     assert convert.convert(tmp_path) == [], "a second run writes nothing"
 
@@ -338,7 +339,7 @@ def test_a_checkpoint_of_pickles_loads_after_conversion(tmp_path: Path) -> None:
     tied = next(iter(tensors.values()))
     torch.save(tensors | {"a.second.name": tied}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UnsafeWeights, match=r"pytorch_model\.bin.*checkpoint_heads\.convert"):
+    with pytest.raises(UnsafeWeights, match=r"pytorch_model\.bin.*models convert"):
         open_checkpoint("bert", folder)
     assert convert.convert(folder) == [folder / "model.safetensors"]
     converted = load_file(open_checkpoint("bert", folder).folder / "model.safetensors")

@@ -8,8 +8,9 @@ import pytest
 
 from embedder.checkpoint import open_checkpoint, recipe_for
 from embedder.context_extension import ContextExtension
+from embedder.dtypes import Dtype
 from embedder.fingerprint import NOT_COUNTED, Fingerprint, fingerprint_of
-from embedder.recipe import Dtype, Recipe
+from embedder.recipe import Recipe
 from tests.support import tiny_models
 
 
@@ -84,6 +85,7 @@ UNUSUAL: dict[str, tuple[str, object]] = {
     "sparse_terms": ("sparse", 128),
     "sparse_scale": ("sparse", 100.0),
     "sparse_idf": ("sparse", True),
+    "sparse_unknown": ("sparse", True),
     "sparse_expansion": ("sparse", 4),
     "multi_head": ("sparse", "token_linear"),
     "sliding_window": ("config", False),

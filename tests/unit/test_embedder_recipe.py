@@ -127,7 +127,7 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(name: str) -> None:
 
 def test_qwen3_embedding_has_no_space_after_query_and_its_own_end_token(qwen3: Path) -> None:
     recipe = derive(qwen3, "Qwen/Qwen3-Embedding-0.6B")
-    assert recipe.query_text("q", "T") == "Instruct: T\nQuery:q"
+    assert recipe.query_text("q", "a task") == "Instruct: a task\nQuery:q"
     assert recipe.document_prefix("") == ""
     assert (recipe.append, recipe.pooling, recipe.attention) == (("<|endoftext|>",), "last", "causal")
     assert 1024 in recipe.matryoshka_dims

@@ -24,6 +24,20 @@ def make_tokenizer(prepend: tuple[int, ...] = (CLS,), append: tuple[int, ...] = 
     return TextTokenizer(backend, prepend, append)
 
 
+def test_single_unknown_characters_get_ids_of_their_own_when_asked() -> None:
+    plain = make_tokenizer()
+    keeping = TextTokenizer(plain._backend, (CLS,), (SEP,), keep_unknown=True)
+    size = plain.vocabulary_size
+    text = "w1 Ж xx w2 " + "y" * (MAX_RUN + 1)  # the last run is cut in two, the second piece is one character
+    (old,), (new,) = (tokenizer.tokenize(["p "], [text]) for tokenizer in (plain, keeping))
+    assert new.ids.tolist()[-1] == size + ord("y")
+    assert [int(i) for i in new.ids if i >= size] == [size + ord("p"), size + ord("ж"), size + ord("y")]
+    np.testing.assert_array_equal(keeping.network_ids(new.ids), old.ids)
+    assert keeping.network_ids(old.ids).tolist() == old.ids.tolist() == plain.network_ids(old.ids).tolist()
+    assert (keeping.term_text(size + ord("ж")), plain.term_text(size + ord("ж"))) == ("ж", "")
+    assert keeping.term_text(size + 0x110000) == ""
+
+
 def prose(n_words: int, step: int = 37) -> str:
     words = [f"w{i * step % 500}" for i in range(n_words)]
     return " ".join(word + "." if i % 7 == 6 else word for i, word in enumerate(words))

@@ -100,6 +100,7 @@ def test_the_same_id_twice_in_one_upsert_is_refused(collection):
         ({"text": "x", "mode": "sparse"}, LegMissing, "no learned sparse head"),
         ({"text": "x", "mode": "dense"}, InvalidQuery, "vector: is missing"),
         ({"text": "x", "fusion": "sum"}, InvalidQuery, "choose from convex, rrf, dbsf"),
+        ({"text": "x", "fields": ["hits"]}, InvalidQuery, "choose from title, metadata"),
         ({"text": "x", "weights": {"bm52": 1}}, InvalidQuery, "no leg 'bm52'"),
         ({"text": "x", "weights": {"bm25": -1}}, InvalidQuery, "at least 0"),
         ({"text": "x", "weights": {"bm25": 0, "dense": 0}}, InvalidQuery, "greater than 0"),

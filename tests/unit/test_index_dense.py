@@ -1,15 +1,16 @@
 """The dense index at its edges: few rows, wrong input, files, filters and threads."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from index import dense, vectors
+from index import dense, hnsw, vectors
 from index.dense import KINDS, SMALL, DenseIndex
 from index.errors import CorruptIndexFile, DimensionMismatch, InvalidIndexInput, UnknownIndexKind
 from index.hits import Hits
-from index.hnsw import MAX_EF
+from index.recall import Setting
 from tests.support.index_data import clustered, same_hits
 
 N, DIM = 3_000, 32
@@ -64,20 +65,22 @@ def test_graph_over_whole_vectors_needs_no_rotation(stored):
     assert len(index.search(stored[5].astype(np.float32), 20)) == 20
 
 
-def test_graph_falls_back_to_a_scan_when_the_filter_is_far_from_the_query(stored, monkeypatch):
+def test_graph_scans_codes_where_the_filter_leaves_few_rows_or_none_near_the_query(stored, monkeypatch):
     monkeypatch.setattr(dense, "FEW_ALLOWED", 0)
-    index = DenseIndex.build(stored, kind="hnsw", coarse_dim=16, rotate=True)
+    index = DenseIndex.build(stored, kind="hnsw", coarse_dim=DIM, rotate=True)
     query = stored[0].astype(np.float32)
     scores = index.score(query, np.arange(N))
-    allow = scores <= np.quantile(scores, 0.5)
-    assert same_hits(index.search(query, 100, allow=allow), index.search(query, 100, allow=allow, exact=True))
+    for share, scan_share in ((0.5, hnsw.SCAN_SHARE), (0.5, 0), (0.02, hnsw.SCAN_SHARE)):
+        monkeypatch.setattr(hnsw, "SCAN_SHARE", scan_share)
+        allow = scores <= np.quantile(scores, share)
+        assert same_hits(index.search(query, 10, allow=allow), index.search(query, 10, allow=allow, exact=True))
 
 
 def test_absurd_widths_are_answered(index):
     query = index.vectors[0].astype(np.float32)
     assert len(index.search(query, 10**9)) == N
-    assert len(index.search(query, 10, ef=10**9)) == 10
-    assert len(index.search(query, MAX_EF, ef=1)) == N
+    assert len(index.search(query, 10, setting=Setting(10**9, 1))) == 10
+    assert len(index.search(query, 2 * N, setting=Setting(1, 1))) == N
     assert len(index.search(query, 0)) == 0
 
 
@@ -132,8 +135,21 @@ def test_shapes_that_cannot_be_indexed_are_refused(stored):
         DenseIndex.build(stored[0], kind="flat", coarse_dim=8, rotate=True)
 
 
+def test_a_folder_of_the_first_format_is_scanned_and_unmeasured(index, tmp_path):
+    index.certified(sample=8).save(tmp_path)
+    facts = json.loads((tmp_path / "dense.json").read_text())
+    (tmp_path / "dense.json").write_text(json.dumps({**facts, "version": 1}))
+    if index.kind != "faiss":  # what these kinds stored in those days is not read
+        for name in ("codes.npy", "steps.npy", "recall.json"):
+            (tmp_path / name).unlink()
+    old = DenseIndex.load(tmp_path)
+    assert old.kind == ("faiss" if index.kind == "faiss" else "flat")
+    query = index.vectors[7].astype(np.float32)
+    assert same_hits(old.search(query, 10), index.search(query, 10, exact=True))
+
+
 def test_damaged_files_are_refused(index, tmp_path):
-    index.save(tmp_path)
+    index.certified(sample=8).save(tmp_path)
     for path in sorted(tmp_path.iterdir()):
         content = path.read_bytes()
         for damaged in (b"", content[:50], b"garbage" * 20):
@@ -141,8 +157,11 @@ def test_damaged_files_are_refused(index, tmp_path):
             with pytest.raises(CorruptIndexFile):
                 DenseIndex.load(tmp_path)
         path.unlink()
-        with pytest.raises(CorruptIndexFile):
-            DenseIndex.load(tmp_path)
+        if path.name == "recall.json":
+            assert DenseIndex.load(tmp_path).certificate is None
+        else:
+            with pytest.raises(CorruptIndexFile):
+                DenseIndex.load(tmp_path)
         path.write_bytes(content)
 
 

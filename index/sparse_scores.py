@@ -1,4 +1,4 @@
-"""The compiled loops that score given rows of a sparse index exactly, and count who holds a term."""
+"""The compiled loops that look into the forward index: what a row scores exactly, and which rows hold a term."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from index.postings import Forward, Postings, Weighting, factor_of
 
 LINE, AHEAD = 16, 2  # values of 32 bits in a cache line; how many rows or blocks ahead memory is asked for
 
-# A query: ordinals uint32[m] ascending; weights float64[m] above zero; a hash table of the ordinals (``make_slots``); and the
-# weights in place, float32[n_terms], empty where the vocabulary is large or values are saturated before they are weighted.
+# A query: ordinals uint32[m] ascending; weights float64[m] above zero; a hash table of the ordinals (``make_slots``); and
+# the weights in place, float32[n_terms], empty where the vocabulary is large or values are saturated before they are weighted.
 Query: TypeAlias = tuple[Ordinals, Doubles, Ordinals, Floats]
 
 
@@ -30,6 +30,15 @@ def make_slots(ordinals: Ordinals) -> Ordinals:
             slot = (slot + 1) & (size - 1)
         slots[slot] = i + 1
     return slots
+
+
+@kernel
+def place_of(ordinal: int, ordinals: Ordinals, slots: Ordinals) -> int:
+    """The place plus one of a term in the query's, 0 when it is not there."""
+    slot = np.int64(ordinal) & (slots.size - 1)
+    while slots[slot] > 0 and ordinals[slots[slot] - 1] != ordinal:
+        slot = (slot + 1) & (slots.size - 1)
+    return slots[slot]
 
 
 @kernel
@@ -50,18 +59,10 @@ def exact_score(forward: Forward, row: int, query: Query, weighting: Weighting) 
         for j in range(forward.indptr[row], forward.indptr[row + 1]):  # terms that the query lacks add an exact zero
             total += np.float64(by_ordinal[forward.ordinals[j]]) * np.float64(forward.values[j])
         return np.float32(total)
-    last = slots.size - 1
-    length = forward.lengths[row]
     for j in range(forward.indptr[row], forward.indptr[row + 1]):
-        ordinal = forward.ordinals[j]
-        slot = np.int64(ordinal) & last
-        place = slots[slot]
-        while place > 0:
-            if ordinals[place - 1] == ordinal:
-                total += weights[place - 1] * factor_of(forward.values[j], length, weighting)
-                break
-            slot = (slot + 1) & last
-            place = slots[slot]
+        place = place_of(forward.ordinals[j], ordinals, slots)
+        if place > 0:
+            total += weights[place - 1] * factor_of(forward.values[j], forward.lengths[row], weighting)
     return np.float32(total)
 
 
@@ -81,6 +82,20 @@ def score_rows(forward: Forward, rows: Rows, query: Query, weighting: Weighting)
         if i + AHEAD < rows.size:
             prefetch_row(forward, rows[i + AHEAD])
         scores[i] = exact_score(forward, rows[i], query, weighting)
+    return scores
+
+
+@kernel
+def term_scores(forward: Forward, row: int, query: Query, weighting: Weighting) -> Floats:
+    """What each term adds to ``exact_score``: float32[m], 0 for a term that the row lacks."""
+    ordinals, weights, slots, _ = query
+    scores = np.zeros(ordinals.size, np.float32)
+    for j in range(forward.indptr[row], forward.indptr[row + 1]):
+        place = place_of(forward.ordinals[j], ordinals, slots)
+        if place > 0:
+            scores[place - 1] = np.float32(
+                weights[place - 1] * factor_of(forward.values[j], forward.lengths[row], weighting)
+            )
     return scores
 
 

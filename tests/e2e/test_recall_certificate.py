@@ -1,0 +1,94 @@
+"""Every answer says what recall its dense search has: measured when a segment was sealed, kept with it, told in statistics."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+from engine import open_engine
+from engine.client import connect
+from engine.recent import RecentQueries
+from tests.support.index_data import clustered
+from tests.support.serving import serving
+
+N, DIM = 3_000, 160
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return clustered(0, N + 100, DIM).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, vectors):
+    """A collection whose first 2,500 documents were sealed after 70 queries, and the others are in memory."""
+    folder = tmp_path_factory.mktemp("data")
+    with open_engine(folder, model=None) as engine:
+        made = engine.create_collection("c", dim=DIM)
+        made.upsert({"doc_id": f"d{i:04d}", "text": f"number {i}", "vector": vectors[i]} for i in range(2_500))
+        before = dense_plan(made, vectors[0])
+        assert (before["recall"], before["lower"], before["unmeasured"]) == (None, None, 2_500)
+        for vector in vectors[N : N + 70]:
+            made.query(vector=vector, mode="dense")
+        made.optimize()
+        made.upsert({"doc_id": f"d{i:04d}", "text": f"number {i}", "vector": vectors[i]} for i in range(2_500, N))
+    return folder
+
+
+@pytest.fixture
+def collection(folder):
+    with open_engine(folder, model=None) as engine:
+        yield engine.get_collection("c")
+
+
+def dense_plan(collection, vector, **options):
+    return collection.query(vector=vector, mode="dense", **options).plan["dense"]
+
+
+def test_a_response_states_the_recall_of_its_dense_search(collection, vectors):
+    plan = dense_plan(collection, vectors[N])
+    assert (plan["k"], plan["sample"], plan["scanned"], plan["measured"]) == (10, 512, 500, 2_500)
+    assert 0.98 <= plan["lower"] < plan["recall"] <= 1.0
+
+
+def test_it_holds_for_queries_that_were_not_sampled(collection, vectors):
+    found = []
+    for vector in vectors[N + 70 :]:
+        near = [hit.doc_id for hit in collection.query(vector=vector, mode="dense", recall_target=0.9).hits]
+        exact = [hit.doc_id for hit in collection.query(vector=vector, mode="dense", exact=True).hits]
+        found.append(np.isin(exact, near).mean())
+    assert np.mean(found) >= dense_plan(collection, vectors[N], recall_target=0.9)["lower"]
+
+
+def test_a_target_that_no_setting_reaches_scans_every_vector(collection, vectors):
+    plan = dense_plan(collection, vectors[N], recall_target=0.999)
+    assert (plan["recall"], plan["lower"], plan["scanned"]) == (1.0, 1.0, N)
+    assert dense_plan(collection, vectors[N], exact=True)["scanned"] == N
+
+
+def test_a_search_without_the_dense_leg_has_no_certificate(collection):
+    assert "dense" not in collection.query("number 7", mode="bm25").plan
+
+
+def test_statistics_show_it_locally_remotely_and_on_the_command_line(folder):
+    with open_engine(folder, model=None) as engine:
+        local = engine.get_collection("c").stats()
+        sealed = next(segment for segment in local.segments if segment.name != "head")
+        assert sealed.recall.sample == 512
+        assert 0.98 <= sealed.recall.lower < sealed.recall.recall
+        with serving(engine) as server, connect(server.address) as client:
+            remote = client.get_collection("c")
+            assert remote.stats() == local
+            assert remote.query(vector=np.eye(DIM)[0], mode="dense").plan["dense"]["sample"] == 512
+    result = CliRunner().invoke(main, ["--data", str(folder), "collections", "stats", "c"])
+    assert result.exit_code == 0, result.output
+    assert "recall@10" in result.output
+    assert "(≥ 0.9" in result.output
+
+
+def test_recent_queries_are_distinct_and_the_last():
+    recent = RecentQueries(2, capacity=3)
+    assert recent.vectors().shape == (0, 2)
+    for x in (1, 2, 3, 1, 4):
+        recent.add(np.array([x, 0], np.float32))
+    assert recent.vectors()[:, 0].tolist() == [3.0, 1.0, 4.0]

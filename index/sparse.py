@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from index import sparse_kernels, sparse_scoring
+from index import sparse_kernels, sparse_scores
 from index.arrays import (
     Bits,
     Doubles,
@@ -46,7 +46,7 @@ from index.hits import Hits
 from index.kernels import BLOCK
 from index.postings import Forward, Postings, Weighting, build_forward, build_postings
 from index.sparse_rows import SparseQuery, SparseRows
-from index.sparse_scoring import Query
+from index.sparse_scores import Query
 
 FORMAT_VERSION = 2
 WINDOW = 65_536  # what a 16-bit local row can name; its 128 KiB of sums stay in the second-level cache
@@ -192,10 +192,10 @@ class SparseIndex:
             return counts
         # A look into a deleted row costs as much as some ten postings.
         if 10 * gone.size * ordinals.size < int(counts.sum()):
-            slots = sparse_scoring.make_slots(ordinals)
-            counts[known] -= sparse_scoring.deleted_counts(self._forward, ordinals, slots, gone)
+            slots = sparse_scores.make_slots(ordinals)
+            counts[known] -= sparse_scores.deleted_counts(self._forward, ordinals, slots, gone)
         else:
-            counts[known] = sparse_scoring.live_counts(self._postings, ordinals, freeze(deleted), self.window)
+            counts[known] = sparse_scores.live_counts(self._postings, ordinals, freeze(deleted), self.window)
         return counts
 
     def search(
@@ -253,7 +253,7 @@ class SparseIndex:
         known, _ = self._ordinals(query.terms)
         added = np.zeros(query.terms.size, np.float32)
         resolved = self._resolve(query)
-        added[known] = sparse_scoring.term_scores(self._forward, row, resolved, self._weighting(avg_len))
+        added[known] = sparse_scores.term_scores(self._forward, row, resolved, self._weighting(avg_len))
         return added
 
     def _ordinals(self, terms: Terms) -> tuple[Mask, Ordinals]:
@@ -274,14 +274,14 @@ class SparseIndex:
         """Known terms in the kernels' form."""
         n_terms = self._statistics.vocabulary.size
         in_place = self.bm25 is None and n_terms <= MOST_IN_PLACE
-        by_ordinal = sparse_scoring.spread(ordinals, weights, n_terms) if in_place else _NO_WEIGHTS
-        return ordinals, weights, sparse_scoring.make_slots(ordinals), by_ordinal
+        by_ordinal = sparse_scores.spread(ordinals, weights, n_terms) if in_place else _NO_WEIGHTS
+        return ordinals, weights, sparse_scores.make_slots(ordinals), by_ordinal
 
     def _weighting(self, avg_len: float | None) -> Weighting:
         return _Setting(self.bm25, self.avg_len, self.window).weighting(avg_len)
 
     def _score(self, rows: Rows, query: Query, avg_len: float | None) -> Floats:
-        return sparse_scoring.score_rows(self._forward, rows, query, self._weighting(avg_len))
+        return sparse_scores.score_rows(self._forward, rows, query, self._weighting(avg_len))
 
     def _best(self, rows: Rows, query: Query, k: int, avg_len: float | None) -> Hits:
         """The best of the given rows, scored one by one."""

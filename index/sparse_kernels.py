@@ -1,4 +1,4 @@
-"""The compiled loops of a sparse search: walk the postings, score rows exactly.
+"""The compiled loops of a sparse search: walk the postings, and score exactly what they cannot decide.
 
 Scatter-add in windows as in SINDI (Li et al., PVLDB 2026) and in Qdrant's sparse index, made rank-safe: impacts are rounded up,
 so what the walked terms add to a row, plus the most that the others can add, bounds the row's score from above. As in MaxScore
@@ -15,7 +15,7 @@ import numpy as np
 from index.arrays import Bits, Doubles, Floats, Mask, Rows
 from index.kernels import BLOCK, kernel, offer, prefetch
 from index.postings import LEVELS, Forward, Postings, Weighting
-from index.sparse_scoring import AHEAD, LINE, Query, score_rows
+from index.sparse_scores import AHEAD, LINE, Query, score_rows
 
 MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16-bit sum up by one
 # The part of the query's reach that is walked first; and how many rows, as a multiple of k, are then scored: on a million real

@@ -1,4 +1,4 @@
-"""The compiled loops that score given rows of a sparse index exactly, and count who holds a term."""
+"""The compiled loops that look into the forward index: what a row scores exactly, and which rows hold a term."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from index.postings import Forward, Postings, Weighting, factor_of
 
 LINE, AHEAD = 16, 2  # values of 32 bits in a cache line; how many rows or blocks ahead memory is asked for
 
-# A query: ordinals uint32[m] ascending; weights float64[m] above zero; a hash table of the ordinals (``make_slots``); and the
-# weights in place, float32[n_terms], empty where the vocabulary is large or values are saturated before they are weighted.
+# A query: ordinals uint32[m] ascending; weights float64[m] above zero; a hash table of the ordinals (``make_slots``); and
+# the weights in place, float32[n_terms], empty where the vocabulary is large or values are saturated before they are weighted.
 Query: TypeAlias = tuple[Ordinals, Doubles, Ordinals, Floats]
 
 
@@ -59,18 +59,10 @@ def exact_score(forward: Forward, row: int, query: Query, weighting: Weighting) 
         for j in range(forward.indptr[row], forward.indptr[row + 1]):  # terms that the query lacks add an exact zero
             total += np.float64(by_ordinal[forward.ordinals[j]]) * np.float64(forward.values[j])
         return np.float32(total)
-    last = slots.size - 1
-    length = forward.lengths[row]
     for j in range(forward.indptr[row], forward.indptr[row + 1]):
-        ordinal = forward.ordinals[j]
-        slot = np.int64(ordinal) & last
-        place = slots[slot]
-        while place > 0:
-            if ordinals[place - 1] == ordinal:
-                total += weights[place - 1] * factor_of(forward.values[j], length, weighting)
-                break
-            slot = (slot + 1) & last
-            place = slots[slot]
+        place = place_of(forward.ordinals[j], ordinals, slots)
+        if place > 0:
+            total += weights[place - 1] * factor_of(forward.values[j], forward.lengths[row], weighting)
     return np.float32(total)
 
 

@@ -61,7 +61,12 @@ def _mapped(folder: Path, schema: CollectionSchema) -> Segment | None:
     try:
         return Segment.load(folder, schema)
     except CorruptData as error:
-        log.warning("segment %s of %r is damaged and is rebuilt from the store: %s", folder.name, schema.name, error)
+        log.warning(
+            "segment %s of %r cannot be used, and is rebuilt from the store: %s",
+            folder.name,
+            schema.name,
+            error.problem,
+        )
         return None
 
 

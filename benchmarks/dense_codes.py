@@ -112,10 +112,10 @@ def _queries(vectors: np.ndarray, queries: np.ndarray) -> Iterator[tuple[str, np
     yield "real, held out", queries, np.full(m, -1)
     yield "rows as they are", own, rows
     noise = _unit(rng.standard_normal(own.shape, np.float32))
-    for length in (0.5, 0.7, 1.0):
+    for length in (0.5, 1.0, 1.4):
         yield f"rows + {length} of a random direction", _unit(own + length * noise), rows
     others = [vectors[rng.choice(len(vectors), m)].astype(np.float32) for _ in range(2)]
-    for part in (0.5, 1.0):
+    for part in (0.5,):
         yield f"rows + {part} of the difference of two rows", _unit(own + part * (others[0] - others[1])), rows
 
 

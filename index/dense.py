@@ -213,7 +213,7 @@ class DenseIndex:
         if self.certificate is None:
             if target > EXACT_ABOVE:
                 return Promise.of_scan()
-            depth = max(LEAST_DEPTH, math.ceil(k * OVERSAMPLE))
+            depth = _usual_depth(k)
             return Promise(None, None, 0, Setting(None, depth if target <= USUAL_TARGET else 2 * depth))
         best = self.certificate.cheapest(target, k)
         if best is None or best.cost >= self.vectors.nbytes:
@@ -240,7 +240,7 @@ class DenseIndex:
         allowed = self.n_rows if allow is None else int(np.count_nonzero(allow))
         k = min(k, allowed)
         if setting is None:
-            setting = Setting(None, max(LEAST_DEPTH, math.ceil(k * OVERSAMPLE)))
+            setting = Setting(None, _usual_depth(k))
         depth = max(k, setting.depth)
         few = allow is not None and allowed <= FEW_ALLOWED
         if self._coarse is None or exact or few or depth >= allowed:
@@ -273,6 +273,11 @@ class DenseIndex:
     def score(self, query: Floats, rows: Rows) -> Floats:
         """The exact score of each of ``rows``, float32[m]: the same bits that ``search`` gives for them."""
         return stored.score_rows(self.vectors, query, rows)
+
+
+def _usual_depth(k: int) -> int:
+    """How many candidates are rescored for ``k`` rows where no recall was measured."""
+    return max(LEAST_DEPTH, math.ceil(k * OVERSAMPLE))
 
 
 def _prefixes(vectors: Halves | Floats, basis: Floats | None, coarse_dim: int) -> Floats:

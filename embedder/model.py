@@ -26,6 +26,7 @@ from embedder.packed import PackedBert, pack_bert
 from embedder.plain_bert import read_bert
 from embedder.quantisation import computing_dtype, quantise
 from embedder.recipe import Recipe
+from embedder.sparse_heads import NeighbourHead, SparseHead
 from embedder.tokens import TextTokenizer
 from embedder.tuned import ADAPTER, TunedModel
 from embedder.tuned_weights import apply_tuned
@@ -107,6 +108,7 @@ class Model:
             added = apply_tuned(self._network, *tuned, device=device, dtype=torch_dtype)
             self._sparse = added.sparse
             self._projections += [added.projection] if added.projection is not None else []
+        _check_unknown(recipe, self._sparse)
         packs = device == "cpu" and self._head is None and not self._heads.changes_network and recipe.hidden_layer == -1
         self._packed: PackedBert | None = pack_bert(self._network, int8=dtype == "int8") if packs else None
         if is_quantised(dtype) and self._packed is None:  # everything is merged now
@@ -183,10 +185,10 @@ class Model:
         owners, positions = heads.span_positions(batch.sparse)
         chosen, ids = heads.take_rows(output.states, positions), torch.from_numpy(batch.ids[positions])
         owned, ids = torch.from_numpy(owners).to(self.device), ids.to(self.device)
-        return heads.sparse_vectors(
-            self._sparse(chosen, ids, owned, len(batch.sparse), query=query),
-            self._sparse.unknown(ids, owned, len(batch.sparse), query=query) if self._recipe.sparse_unknown else None,
-        )
+        weights, beyond = self._sparse(chosen, ids, owned, len(batch.sparse), query=query), None
+        if self._recipe.sparse_unknown and isinstance(self._sparse, NeighbourHead):
+            beyond = self._sparse.unknown(ids, owned, len(batch.sparse), query=query)
+        return heads.sparse_vectors(weights, beyond)
 
     def _states(self, inputs: list[NDArray[np.int32]], pause: Callable[[], None]) -> _Output:
         """Run rows of token ids."""
@@ -231,6 +233,13 @@ class Model:
         if not router:
             raise InvalidRecipe("router_weight", self._recipe.router_weight, "the model is no mixture of experts")
         return sum(layer.shape[1] for layer in router)
+
+
+def _check_unknown(recipe: Recipe, head: SparseHead | None) -> None:
+    """Refuse a recipe whose head would be given terms beyond the vocabulary and cannot count them."""
+    if recipe.sparse_unknown and not isinstance(head, NeighbourHead):
+        problem = "only the tuned head `neighbours` counts characters that its vocabulary lacks"
+        raise InvalidRecipe("sparse_unknown", recipe.sparse_unknown, problem)
 
 
 def _runs_as_published(recipe: Recipe, tuned: tuple[Path, TunedModel] | None) -> bool:

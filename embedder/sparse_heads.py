@@ -91,18 +91,6 @@ class SparseHead(nn.Module):
         """
         raise NotImplementedError
 
-    def unknown(
-        self, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Weigh the terms beyond the vocabulary (``Recipe.sparse_unknown``), for the kinds that can.
-
-        ``ids``, ``owners``, ``n_passages`` and ``query`` are those of ``forward``.
-
-        Returns:
-            The passage and the id of each term, int64[m] each, ascending; and its weight, float32[m].
-        """
-        raise NotImplementedError
-
     def _greatest(self, weights: Tensor, terms: Tensor, owners: Tensor, n_passages: int) -> Tensor:
         """float32[n_passages, v]: the greatest of each passage's weights of a term; the three are aligned, any shape."""
         flat = weights.new_zeros(n_passages * self.config.vocabulary)
@@ -234,7 +222,13 @@ class NeighbourHead(SparseHead):
     def unknown(
         self, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``SparseHead.unknown``: nothing is known of how such a term is used, so each of its tokens counts once."""
+        """Weigh the terms beyond the vocabulary (``Recipe.sparse_unknown``): each of their tokens counts once.
+
+        ``ids``, ``owners``, ``n_passages`` and ``query`` are those of ``forward``.
+
+        Returns:
+            The passage and the id of each term, int64[m] each, ascending; and its weight, float32[m].
+        """
         places = torch.nonzero(ids >= self.config.vocabulary).squeeze(1)
         pairs = torch.stack([owners[places], ids[places]], dim=1)
         found, counts = torch.unique(pairs, dim=0, return_counts=True)

@@ -2,12 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from embedder.checkpoint import open_checkpoint, recipe_for
+from embedder.embedder import Embedder
+from embedder.errors import InvalidRecipe
 from embedder.fingerprint import weights_digest
 from embedder.sparse_heads import build_sparse_head
 from embedder.tuned import TunedModel, write_tuned
@@ -113,6 +116,13 @@ def test_characters_that_the_vocabulary_lacks_are_found_and_named(tmp_path: Path
         assert [(term.term, term.expansion) for term in hits[0].score_detail.terms] == [("茶", False)]
         (embedding,) = engine.embed(["米 茶"])
         assert {"米", "茶"} <= set(embedding.sparse)
+
+
+def test_a_model_whose_head_cannot_count_unknown_characters_is_refused(tmp_path: Path) -> None:
+    base = tiny_models.save_bert(tmp_path / "bert")
+    recipe = replace(recipe_for(open_checkpoint(str(base), base)), sparse_unknown=True)
+    with pytest.raises(InvalidRecipe, match="neighbours"):
+        Embedder.load(str(base), recipe=recipe)
 
 
 def test_terms_that_callers_brought_are_never_called_expansions(tmp_path: Path) -> None:

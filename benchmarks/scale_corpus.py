@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2_000)
     parser.add_argument("--true", type=int, default=100_000, help="passages that the model itself embeds")
     parser.add_argument("--device")
+    parser.add_argument("--dtype", help="of the model's weights; bfloat16 is three times as fast on a CPU with AMX")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for step in STEPS:
@@ -75,7 +76,9 @@ def _embed(arguments: argparse.Namespace) -> None:
     shards.mkdir(exist_ok=True)
     passages = Passages.load(arguments.out)
     n_true = min(-(-arguments.true // SHARD) * SHARD, len(passages))  # whole shards
-    with Embedder.load("builtin", passage_tokens=PASSAGE_TOKENS, device=arguments.device) as embedder:
+    with Embedder.load(
+        "builtin", passage_tokens=PASSAGE_TOKENS, device=arguments.device, dtype=arguments.dtype
+    ) as embedder:
         if not (arguments.out / "queries_dense.npy").exists():
             _embed_queries(arguments.out, embedder)
         for start in range(0, n_true, SHARD):

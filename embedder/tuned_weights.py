@@ -15,7 +15,7 @@ from torch import Tensor
 from embedder.checkpoint_heads.context import CONTEXT
 from embedder.errors import ModelLoadFailed
 from embedder.heads import Projection
-from embedder.sparse_heads import SparseHead, build_sparse_head
+from embedder.sparse_heads import NeighbourHead, SparseHead, build_sparse_head
 from embedder.tuned import ADAPTER, TENSORS, TunedModel
 
 Untyped: TypeAlias = Any  # transformers' models
@@ -41,7 +41,7 @@ def apply_tuned(network: Untyped, folder: Path, tuned: TunedModel, *, device: st
         folder: of the tuned model.
         tuned: what its landmark.json says.
         device: where the heads go.
-        dtype: of the heads; the sparse head's sums are float32 whatever it is.
+        dtype: of the heads, but on a CPU of none of kind ``neighbours``, which is float32; sums are float32 anyway.
 
     Raises:
         ModelLoadFailed: the tensors do not fit the base, or the adapter needs peft and it is not installed.
@@ -63,7 +63,8 @@ def apply_tuned(network: Untyped, folder: Path, tuned: TunedModel, *, device: st
         sparse = build_sparse_head(dict(tuned.sparse_head), torch.empty(0, dtype=torch.long))
         weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
         _load(sparse, _under(weights, SPARSE), folder)
-        sparse = sparse.to(device, dtype).eval().requires_grad_(False)
+        exact = device == "cpu" and isinstance(sparse, NeighbourHead)  # its products are fast in float32 there
+        sparse = sparse.to(device, torch.float32 if exact else dtype).eval().requires_grad_(False)
     return TunedHeads(projection, sparse, tensors.get(CONTEXT))
 
 

@@ -124,6 +124,26 @@ def test_the_neighbour_head_gives_the_weights_of_its_formula(base: Path, tmp_pat
     np.testing.assert_allclose(got, np.stack(expected), atol=2e-5)
 
 
+@pytest.mark.parametrize("query", [False, True])
+def test_the_neighbour_head_weighs_alike_with_and_without_gradients(query: bool) -> None:
+    generator = torch.Generator().manual_seed(5)
+    head = random_head("neighbours", neighbours=3, query_neighbours=4, max_terms=6)
+    # Terms repeat among a token's candidates where the vocabulary has too few.
+    head.candidates.copy_(torch.randint(0, VOCABULARY, head.candidates.shape, generator=generator))
+    head.frequency.data.fill_(2.0)
+    head.document.gain.data.abs_()
+    head.query.gain.data.abs_()
+    states, ids = torch.randn(30, HIDDEN, generator=generator), torch.randint(0, VOCABULARY, (30,), generator=generator)
+    owners = torch.arange(30) // 10
+    trained = head(states, ids, owners, 3, query=query)
+    with torch.inference_mode():
+        found = head(states, ids, owners, 3, query=query)
+    assert trained.requires_grad
+    assert not found.requires_grad
+    assert ((found > 0).sum(dim=1) == 6).all(), "each passage keeps its heaviest terms"
+    np.testing.assert_allclose(found.numpy(), trained.detach().numpy(), atol=1e-6)
+
+
 def plain_weights(head: SparseHead, ids: np.ndarray, states: torch.Tensor, *, query: bool) -> np.ndarray:
     """The head's formula for one passage, term by term."""
     with torch.no_grad():

@@ -13,15 +13,17 @@ names is an unfinished migration, which can be resumed; older ones are swept whe
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from engine.calibration import calibrate
 from engine.encoding import Model, QueryEncoder
-from engine.errors import CorruptData, FingerprintMismatch
+from engine.errors import CorruptData, EngineError, FingerprintMismatch
 from engine.fusion import DEFAULT_LEXICAL_WEIGHT, SPARSE_WEIGHT, default_weights
 from engine.ingest import Ingestor
 from engine.preparation import Preparer
@@ -35,13 +37,17 @@ from engine.storage.store import (
     Calibration,
     State,
     read_calibration,
+    read_queries,
     read_schema,
     write_calibration,
+    write_queries,
     write_schema,
     write_state,
 )
 from engine.writer import Commit, Job, Writer
 from index.analyzer import Analyzer
+
+log = logging.getLogger(__name__)
 
 STORE_FOLDER = "store"
 SEGMENTS_FOLDER = "segments"
@@ -75,6 +81,7 @@ class Generation:
             with self.store.read() as transaction:
                 schema = read_schema(transaction)
                 self._calibration = read_calibration(transaction)
+                asked = None if schema is None else read_queries(transaction, schema.dim)
             if schema is None:
                 raise CorruptData(str(folder), "its store has no schema")
             self.segments_folder.mkdir(exist_ok=True)
@@ -90,7 +97,8 @@ class Generation:
         if schema.model:
             embed = self.encoder.expand_documents if schema.expansion else self.encoder.embed_documents
         self.ingestor = Ingestor(schema, Preparer(schema, self.store, analyzer, embed), self.writer)
-        self.recent = RecentQueries(schema.dim)
+        self.recent = RecentQueries(schema.dim, known=asked)
+        self._stored_queries = self.recent.vectors()
         self._calibrating = threading.Lock()
         self._sealer = Sealer(
             self.segments_folder,
@@ -166,6 +174,7 @@ class Generation:
     def end_writes(self) -> None:
         """Refuse writes and background work from now on; searches go on until `close`."""
         self._sealer.stop()
+        self._store_queries()
         self.writer.close()
 
     def copy(self, folder: Path) -> None:
@@ -187,8 +196,20 @@ class Generation:
     def close(self) -> None:
         """Finish queued writes, seal a head that is worth it, and release everything; a second call does nothing."""
         self._sealer.close()
+        self._store_queries()
         self.writer.close()
         self.store.close()
+
+    def _store_queries(self) -> None:
+        """Keep the recent queries for the next open. They only sharpen certificates: a full disk does not fail the closing."""
+        vectors = self.recent.vectors()
+        if np.array_equal(vectors, self._stored_queries):
+            return
+        try:
+            self.writer.submit(Job(lambda commit: write_queries(commit.transaction, vectors))).result()
+            self._stored_queries = vectors
+        except EngineError:
+            log.warning("the recent queries of %r could not be stored", self.schema.name, exc_info=True)
 
 
 def current_folder(collection: Path) -> Path:

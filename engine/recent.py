@@ -1,6 +1,7 @@
-"""What has been asked of a collection lately? The vectors of distinct recent queries, in memory only.
+"""What has been asked of a collection lately? The vectors of distinct recent queries.
 
-When a segment is sealed, the recall of its search is measured with them beside its own passages (`index.recall`).
+When a segment is sealed, the recall of its search is measured with them beside its own passages (`index.recall`). They are
+stored when the collection is closed, so that the next open measures with what its users ask, too.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ class RecentQueries:
     Args:
         dim: their width.
         capacity: how many are kept; the one that was asked longest ago goes first.
+        known: float32[m, dim], what was asked before, the latest last.
     """
 
-    def __init__(self, dim: int, capacity: int = CAPACITY) -> None:
+    def __init__(self, dim: int, capacity: int = CAPACITY, known: np.ndarray | None = None) -> None:
         self._dim = dim
         self._capacity = capacity
         self._vectors: dict[bytes, np.ndarray] = {}
         self._lock = threading.Lock()
+        for vector in () if known is None else known:
+            self.add(vector)
 
     def add(self, vector: np.ndarray) -> None:
         """Remember a query, float32[dim]; one that is known becomes the latest."""

@@ -1,6 +1,7 @@
 """What is in a collection's store, and how is it read and written?
 
-    META       "schema" → CollectionSchema (JSON), "state" → State (msgpack), "calibration" → Calibration (msgpack)
+    META       "schema" → CollectionSchema (JSON), "state" → State (msgpack), "calibration" → Calibration (msgpack),
+               "queries" → vectors of recent queries (float32[m, dim])
     IDS        doc_id (UTF-8) → doc_no
     DOCUMENTS  doc_no → DocumentRecord
     TEXTS      doc_no → the text (UTF-8)
@@ -18,6 +19,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
+import numpy as np
 
 from engine.errors import CorruptData
 from engine.schema import CollectionSchema
@@ -34,6 +36,7 @@ _DOC_NO = struct.Struct(">Q")
 _SCHEMA = b"schema"
 _STATE = b"state"
 _CALIBRATION = b"calibration"
+_QUERIES = b"queries"
 
 
 class State(msgspec.Struct, frozen=True):
@@ -122,6 +125,17 @@ def read_calibration(transaction: Transaction) -> Calibration | None:
 def write_calibration(transaction: Transaction, calibration: Calibration) -> None:
     """Store a calibration in the place of the last."""
     transaction.put(Table.META, _CALIBRATION, msgspec.msgpack.encode(calibration))
+
+
+def read_queries(transaction: Transaction, dim: int) -> np.ndarray:
+    """The recent queries that were stored last, float32[m, dim]."""
+    data = transaction.get(Table.META, _QUERIES) or b""
+    return np.frombuffer(data, np.float32).reshape(-1, max(dim, 1))
+
+
+def write_queries(transaction: Transaction, vectors: np.ndarray) -> None:
+    """Store recent queries, float32[m, dim], in the place of the last."""
+    transaction.put(Table.META, _QUERIES, vectors.tobytes())
 
 
 def find(transaction: Transaction, doc_id: str) -> int | None:

@@ -1,5 +1,8 @@
 """Every answer says what recall its dense search has: measured when a segment was sealed, kept with it, told in statistics."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -7,7 +10,7 @@ from click.testing import CliRunner
 from cli.main import main
 from engine import open_engine
 from engine.client import connect
-from engine.recent import RecentQueries
+from engine.recent import CAPACITY, RecentQueries
 from tests.support.index_data import clustered
 from tests.support.serving import serving
 
@@ -84,6 +87,20 @@ def test_statistics_show_it_locally_remotely_and_on_the_command_line(folder):
     assert result.exit_code == 0, result.output
     assert "recall@10" in result.output
     assert "(≥ 0.9" in result.output
+
+
+def test_a_certificate_is_measured_with_what_was_asked_before_the_engine_was_opened(folder, tmp_path, vectors):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    asked = np.random.default_rng(1).standard_normal((CAPACITY + 44, DIM)).astype(np.float32)
+    with open_engine(copy, model=None) as engine:
+        for vector in asked:
+            dense_plan(engine.get_collection("c"), vector)
+    with open_engine(copy, model=None) as engine:
+        again = ({"doc_id": f"d{i:04d}", "text": "again", "vector": vectors[i]} for i in range(2_500))
+        engine.get_collection("c").upsert(again)
+        engine.get_collection("c").optimize()
+    certificates = [json.loads(path.read_text(encoding="utf-8")) for path in copy.rglob("recall.json")]
+    assert max(certificate["queries"] for certificate in certificates) == CAPACITY
 
 
 def test_recent_queries_are_distinct_and_the_last():

@@ -96,7 +96,7 @@ def _embed_shard(path: Path, embedder: Embedder, texts: list[str]) -> None:
     sparse = _sparse_rows([each.sparse for each in vectors])
     part = path.with_suffix(".part")
     with part.open("wb") as file:
-        np.savez(file, dense=dense, indptr=sparse.indptr, terms=sparse.terms.astype(np.uint16), values=sparse.values)
+        np.savez(file, dense=dense, indptr=sparse.indptr, terms=sparse.terms.astype(np.uint32), values=sparse.values)
     part.rename(path)
     print(f"{path.name}: {len(texts) / (time.perf_counter() - began):.0f} passages/s", flush=True)
 

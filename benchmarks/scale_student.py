@@ -162,7 +162,7 @@ class _SparseParts:
 
     def add(self, indptr: np.ndarray, terms: np.ndarray, values: np.ndarray) -> None:
         self.counts.append(np.diff(indptr))
-        self.terms.append(terms.astype(np.uint16))
+        self.terms.append(terms.astype(np.uint32))
         self.values.append(values.astype(np.float16))
 
 

@@ -6,9 +6,7 @@ import numpy as np
 
 from index.arrays import Bytes, Codes, Links, Rows
 from index.kernels import kernel
-from index.simd import nibble_dot, prefetch
-
-LINE = 64  # bytes of a cache line
+from index.simd import LINE, nibble_dot, prefetch
 
 
 @kernel

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from index.arrays import Bits, Bytes, Codes, Floats, Mask, Real, Rows, Terms
-from index.simd import converts_halves, float_of_half, nibble_dot
+from index.simd import LINE, converts_halves, float_of_half, nibble_dot, prefetch
 
 Score: TypeAlias = Real | np.uint16
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -127,26 +126,6 @@ def _bitcast(_typing_context: object, _bits: object) -> tuple[object, object]:
 float_of_bits = cast(Callable[[np.uint32], np.float32], intrinsic(_bitcast))
 
 
-def _prefetch(_typing_context: object, array: Any, _place: object) -> tuple[object, object]:  # noqa: ANN401
-    """What numba compiles ``prefetch`` to: LLVM's prefetch of an element's cache line, for reading."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> object:  # noqa: ANN401
-        values = context.make_array(array)(context, builder, arguments[0])
-        line = builder.bitcast(builder.gep(values.data, [arguments[1]]), ir.IntType(8).as_pointer())
-        flag = ir.IntType(32)
-        called = ir.FunctionType(ir.VoidType(), [line.type, flag, flag, flag])
-        hint = builder.module.declare_intrinsic("llvm.prefetch", (line.type,), called)
-        builder.call(hint, [line, flag(0), flag(3), flag(1)])  # to read, keep in all caches, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
-
-
-# Ask for the cache line of array[place] (1-D, contiguous); only inside kernels. A place behind the end is harmless. Rows that lie
-# far apart cost a page walk and a memory access each: asked for two rows ahead, they cost half.
-prefetch = cast(Callable[[NDArray[Any], int], None], intrinsic(_prefetch))
-
-
 @fast_kernel
 def moved_half(half: np.uint16) -> np.float32:
     """The value of a finite float16 from its 16 bits, for processors that cannot convert."""
@@ -155,6 +134,10 @@ def moved_half(half: np.uint16) -> np.float32:
     moved = ((bits & np.uint32(0x7FFF)) << np.uint32(13)) | ((bits & np.uint32(0x8000)) << np.uint32(16))
     return float_of_bits(np.uint32(moved)) * np.float32(2.0**112)
 
+
+# Asked for this far ahead, memory answers half as fast again: a row's arithmetic alone keeps too few reads under way.
+BYTES_AHEAD = 4_096  # of a scan, in the order of memory; a place behind the end is harmless
+ROWS_AHEAD = 4  # of rows that lie anywhere
 
 _value_of_half = float_of_half if converts_halves() else moved_half
 
@@ -172,9 +155,21 @@ def half_dots(bits: Bits, query: Floats, rows: Rows) -> Floats:
         float32[m].
     """
     scores = np.empty(rows.size, np.float32)
+    flat, dim = bits.reshape(-1), bits.shape[1]
+    for i in range(min(ROWS_AHEAD, rows.size)):
+        _prefetch_half(flat, rows[i] * dim, dim)
     for i in range(rows.size):
+        if i + ROWS_AHEAD < rows.size:
+            _prefetch_half(flat, rows[i + ROWS_AHEAD] * dim, dim)
         scores[i] = _half_dot(bits[rows[i]], query)
     return scores
+
+
+@kernel
+def _prefetch_half(flat: Bits, start: int, dim: int) -> None:
+    """Begin to fetch the row of ``dim`` float16 at ``start``, which may lie behind the end."""
+    for j in range(0, dim, LINE // 2):
+        prefetch(flat, start + j)
 
 
 @fast_kernel
@@ -200,8 +195,10 @@ def half_scan(bits: Bits, query: Floats, k: int, allow: Mask) -> tuple[Floats, R
         scores float32[<= k], rows int64[<= k].
     """
     scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
+    flat, dim = bits.reshape(-1), bits.shape[1]
     size = 0
     for row in range(bits.shape[0]):
+        _prefetch_half(flat, row * dim + BYTES_AHEAD // 2, dim)
         if allow.size == 0 or allow[row]:
             score = _half_dot(bits[row], query)
             if size < k or score > scores[0]:  # an equal score of a later row ranks after
@@ -226,6 +223,8 @@ def code_scan(codes: Bytes, query: Codes, k: int, allow: Mask) -> Rows:
     flat, width = codes.reshape(-1), codes.shape[1]
     size = 0
     for row in range(codes.shape[0]):
+        for byte in range(0, width, LINE):
+            prefetch(flat, row * width + byte + BYTES_AHEAD)
         if allow.size == 0 or allow[row]:
             score = np.float32(nibble_dot(flat, row * width, query))
             if size < k or score > scores[0]:

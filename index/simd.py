@@ -17,9 +17,11 @@ from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from index.arrays import Bytes, Codes
 
+LINE = 64  # bytes of a cache line
 LANES = 32  # bytes of a row of codes that are handled in one round; every row is padded to a multiple
 
 _I8, _I16, _I32 = ir.IntType(8), ir.IntType(16), ir.IntType(32)
@@ -130,8 +132,11 @@ def nibble_dot(codes: Bytes, start: int, query: Codes) -> int:
 
 
 @njit(nogil=True, cache=True, inline="always")
-def prefetch(array: Bytes, start: int) -> None:
-    """Begin to fetch the cache line of element ``start`` of a contiguous array."""
+def prefetch(array: NDArray[Any], start: int) -> None:
+    """Begin to fetch the cache line of element ``start`` of a contiguous array; a place behind the end is harmless.
+
+    Rows that lie far apart cost a page walk and a memory access each: asked for two rows ahead, they cost half.
+    """
     _prefetch_line(array, start)
 
 

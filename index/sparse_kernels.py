@@ -13,8 +13,9 @@ from typing import TypeAlias
 import numpy as np
 
 from index.arrays import Bits, Doubles, Floats, Mask, Rows
-from index.kernels import BLOCK, kernel, offer, prefetch
+from index.kernels import BLOCK, kernel, offer
 from index.postings import LEVELS, Forward, Postings, Weighting
+from index.simd import prefetch
 from index.sparse_scores import AHEAD, LINE, Query, score_rows
 
 MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16-bit sum up by one

@@ -7,8 +7,9 @@ from typing import TypeAlias
 import numpy as np
 
 from index.arrays import Doubles, Floats, Mask, Ordinals, Rows
-from index.kernels import kernel, prefetch
+from index.kernels import kernel
 from index.postings import Forward, Postings, Weighting, factor_of
+from index.simd import prefetch
 
 LINE, AHEAD = 16, 2  # values of 32 bits in a cache line; how many rows or blocks ahead memory is asked for
 

@@ -174,7 +174,6 @@ class Generation:
     def end_writes(self) -> None:
         """Refuse writes and background work from now on; searches go on until `close`."""
         self._sealer.stop()
-        self._store_queries()
         self.writer.close()
 
     def copy(self, folder: Path) -> None:
@@ -203,13 +202,12 @@ class Generation:
     def _store_queries(self) -> None:
         """Keep the recent queries for the next open. They only sharpen certificates: a full disk does not fail the closing."""
         vectors = self.recent.vectors()
-        if np.array_equal(vectors, self._stored_queries):
-            return
-        try:
-            self.writer.submit(Job(lambda commit: write_queries(commit.transaction, vectors))).result()
-            self._stored_queries = vectors
-        except EngineError:
-            log.warning("the recent queries of %r could not be stored", self.schema.name, exc_info=True)
+        if not self.writer.closed and not np.array_equal(vectors, self._stored_queries):
+            try:
+                self.writer.submit(Job(lambda commit: write_queries(commit.transaction, vectors))).result()
+                self._stored_queries = vectors
+            except EngineError:
+                log.warning("the recent queries of %r could not be stored", self.schema.name, exc_info=True)
 
 
 def current_folder(collection: Path) -> Path:

@@ -179,6 +179,11 @@ class Writer:
                 if not self._in_use[generation]:
                     del self._in_use[generation]
 
+    @property
+    def closed(self) -> bool:
+        """Whether jobs are refused."""
+        return self._closed
+
     def submit(self, job: Job[T]) -> Future[T]:
         """Queue a job; waits while too much is queued already.
 

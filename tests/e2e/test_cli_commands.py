@@ -392,7 +392,7 @@ def test_data_folder_that_cannot_be_made_is_one_clear_line(engine, docs, tmp_pat
 
 
 def test_interrupted_index_keeps_what_was_acknowledged_and_goes_on(tmp_path):
-    n_rows = 60_000
+    n_rows = 120_000
     rows = "".join(f'{{"_id":"{n}","text":"row {n} of a long file about ships and harbours"}}\n' for n in range(n_rows))
     write(tmp_path, {"rows.jsonl": rows})
     args = command("index", tmp_path / "rows.jsonl", "--data", tmp_path / "data", "--model", "none", "--json")

@@ -134,8 +134,8 @@ class Generation:
         return {**default_weights(bm25, sparse, legs=self.schema.legs), **self.schema.weights}
 
     def optimize(self) -> None:
-        """Seal the head, do every merge that is due, calibrate on all passages; returns when all is on disk."""
-        self._sealer.run_until_idle(seal_rows=1)
+        """Seal the head, merge what is due or small, calibrate on all passages; returns when all is on disk."""
+        self._sealer.settle()
         self._calibrate_if_grown(1.0)
 
     def _calibrate_when_doubled(self) -> None:

@@ -6,6 +6,7 @@ One background thread a collection. It looks at the snapshot after every commit 
     merge   MERGE_FANOUT sealed segments are of one size class: make one of them (tiered, so a passage is rewritten
             log4(n / SEAL_ROWS) times)
     vacuum  more than a fifth of a sealed segment is deleted: rewrite it without
+    settle  asked to (`optimize`): make one segment of the small ones, since each costs every query about half a millisecond
 
 Building happens beside queries and writes; only the swap is a job of the writer. A crash before the swap leaves a folder
 that the next open sweeps away.
@@ -26,7 +27,7 @@ import numpy as np
 
 from engine.recent import RecentQueries
 from engine.schema import CollectionSchema
-from engine.segment import Segment
+from engine.segment import GRAPH_MIN_ROWS, Segment
 from engine.snapshot import LiveSegment, Snapshot
 from engine.storage.durable import remove_folder
 from engine.storage.store import dead_versions, forget_dead
@@ -39,13 +40,17 @@ SEAL_ROWS = 32_768
 SEAL_ROWS_AT_CLOSE = 2_000
 MERGE_FANOUT = 4
 VACUUM_SHARE = 0.2
+# What may settle into one segment: below the size of a graph, which takes minutes to build, and at least a tenth of it new,
+# so that frequent calls after small changes rewrite a passage about ten times.
+SETTLED_ROWS = GRAPH_MIN_ROWS - 1
+SETTLED_SHARE = 0.1
 RETRY_S = 30.0
 IDLE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Segments to replace by one; ``reason`` is seal, merge or vacuum."""
+    """Segments to replace by one; ``reason`` is seal, merge, vacuum or settle."""
 
     reason: str
     sources: tuple[Segment, ...]
@@ -66,6 +71,16 @@ def choose(snapshot: Snapshot, seal_rows: int = SEAL_ROWS) -> Task | None:
     for members in classes.values():
         if len(members) >= MERGE_FANOUT:
             return Task("merge", tuple(members))
+    return None
+
+
+def choose_to_settle(snapshot: Snapshot) -> Task | None:
+    """The sealed segments that should become one when nothing else is due, or None. Pure."""
+    sealed = sorted((live for live in snapshot.segments if live.segment.name), key=lambda live: -live.n_live)
+    for place, largest in enumerate(sealed[:-1]):
+        rows = sum(live.n_live for live in sealed[place:])
+        if rows <= SETTLED_ROWS and rows - largest.n_live >= SETTLED_SHARE * rows:
+            return Task("settle", tuple(live.segment for live in sealed[place:]))
     return None
 
 
@@ -103,17 +118,13 @@ class Sealer:
         self._thread = threading.Thread(target=self._loop, name=f"sealer-{schema.name}", daemon=True)
         self._thread.start()
 
-    def run_until_idle(self, seal_rows: int | None = None) -> None:
-        """Do every task that is due now, in the calling thread, and return when none is left.
-
-        Args:
-            seal_rows: seal a head of this size; None: the usual size. 1: seal whatever is there.
-        """
+    def settle(self) -> None:
+        """Seal the head, do every task that is due, and merge small segments, in the calling thread."""
         with self._busy:
             head = [live for live in self._writer.snapshot.segments if not live.segment.name and live.n_live]
-            if seal_rows is not None and sum(live.n_live for live in head) >= seal_rows:
+            if head:
                 self._run(Task("seal", tuple(live.segment for live in head)))
-            while (task := choose(self._writer.snapshot, self._seal_rows)) is not None:  # the seal may have made it due
+            while task := choose(self._writer.snapshot, self._seal_rows) or choose_to_settle(self._writer.snapshot):
                 self._run(task)
 
     def stop(self) -> None:

@@ -107,12 +107,12 @@ def test_sealing_and_merging_change_no_answer(folder):
     with opened(folder) as engine:
         collection = engine.get_collection("c")
         before = answers(collection)
+        assert len(collection.stats().segments) > 1, "nothing can be merged; the test proves nothing"
         collection.optimize()
+        assert len(collection.stats().segments) == 1
         assert answers(collection) == before
-        n_segments = len(collection.stats().segments)
         collection.upsert(documents(range(500, 600)))
         collection.optimize()
-        assert len(collection.stats().segments) < n_segments, "nothing was merged; the test proves nothing"
         collection.delete([f"d{n:04d}" for n in range(500, 600)])
         assert answers(collection) == before
 

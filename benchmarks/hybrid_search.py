@@ -246,7 +246,8 @@ def _print_wire(results: list[dict[str, Any]]) -> None:
     for r in results:
         wire = r["wire"]
         print(f"\n{r['passages']:,} passages, one client: p50 {wire['serial_p50_ms']:.2f} ms, ", end="")
-        print(f"of which the wire {wire['overhead_p50_ms']:.2f} ms.")
+        print(f"of which the wire {wire['overhead_p50_ms']:.2f} ms; an echo after as long a pause takes ", end="")
+        print(f"{wire['echo_after_pause_p50_ms']:.2f} ms.")
 
 
 def _draw(results: list[dict[str, Any]], folder: Path) -> None:

@@ -42,6 +42,7 @@ def measure(folder: Path, corpus: Corpus, seconds: float) -> dict[str, object]:
         ]
     with _echoing() as pid:
         result["echo"] = _run_clients(pid, _echo_client, (seconds,), seconds)
+        result["echo_after_pause_p50_ms"] = _spaced_echo(float(str(result["inside_p50_ms"])) / 1e3)
     return result
 
 
@@ -78,7 +79,25 @@ def _serial(pairs: list[Pair]) -> dict[str, object]:
             took.append((time.perf_counter() - began) * 1e3)
             inside.append(answer.timings_ms["total"])
     over = np.array(took) - inside
-    return {"serial_p50_ms": float(np.median(took)), "overhead_p50_ms": float(np.median(over))}
+    return {
+        "serial_p50_ms": float(np.median(took)),
+        "inside_p50_ms": float(np.median(inside)),
+        "overhead_p50_ms": float(np.median(over)),
+    }
+
+
+def _spaced_echo(pause_s: float) -> float:
+    """The median of an echo's milliseconds when the processors were idle as long as a query would take.
+
+    Where idle processors of a virtual machine are slow to wake, this is most of what the wire costs.
+    """
+    call, took = _echo_client(0.0), []
+    for _ in range(300):
+        time.sleep(pause_s)
+        began = time.perf_counter()
+        next(call)
+        took.append((time.perf_counter() - began) * 1e3)
+    return float(np.median(took))
 
 
 def _load(pid: int, pairs: list[Pair], options: dict[str, object], batch: int, seconds: float) -> dict[str, float]:

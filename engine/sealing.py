@@ -6,7 +6,8 @@ One background thread a collection. It looks at the snapshot after every commit 
     merge   MERGE_FANOUT sealed segments are of one size class: make one of them (tiered, so a passage is rewritten
             log4(n / SEAL_ROWS) times)
     vacuum  more than a fifth of a sealed segment is deleted: rewrite it without
-    settle  asked to (`optimize`): make one segment of the small ones, since each costs every query about half a millisecond
+    settle  asked to (`optimize`): make one segment of the small ones, since each costs every query about half a millisecond,
+            and drop what is deleted
 
 Building happens beside queries and writes; only the swap is a job of the writer. A crash before the swap leaves a folder
 that the next open sweeps away.
@@ -40,7 +41,7 @@ SEAL_ROWS = 32_768
 SEAL_ROWS_AT_CLOSE = 2_000
 MERGE_FANOUT = 4
 VACUUM_SHARE = 0.2
-# What may settle into one segment: below the size of a graph, which takes minutes to build, and at least a tenth of it new,
+# What may settle into one segment: below the size of a graph, which takes minutes to build, and a tenth of it new or deleted,
 # so that frequent calls after small changes rewrite a passage about ten times.
 SETTLED_ROWS = GRAPH_MIN_ROWS - 1
 SETTLED_SHARE = 0.1
@@ -77,9 +78,10 @@ def choose(snapshot: Snapshot, seal_rows: int = SEAL_ROWS) -> Task | None:
 def choose_to_settle(snapshot: Snapshot) -> Task | None:
     """The sealed segments that should become one when nothing else is due, or None. Pure."""
     sealed = sorted((live for live in snapshot.segments if live.segment.name), key=lambda live: -live.n_live)
-    for place, largest in enumerate(sealed[:-1]):
+    for place, largest in enumerate(sealed):
         rows = sum(live.n_live for live in sealed[place:])
-        if rows <= SETTLED_ROWS and rows - largest.n_live >= SETTLED_SHARE * rows:
+        changed = rows - largest.n_live + largest.segment.n_rows - largest.n_live
+        if rows <= SETTLED_ROWS and changed >= max(1, SETTLED_SHARE * rows):
             return Task("settle", tuple(live.segment for live in sealed[place:]))
     return None
 

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 
 import lmdb
@@ -25,6 +26,7 @@ ENGINE = 1
 # Address space, not disk: the file is sparse and grows as it is filled. Never resized while open.
 MAP_SIZE = 1 << 40
 MAX_READERS = 1024
+AT_ONCE = 256  # pairs of one call into LMDB, which holds the interpreter, and with it every query, until it returns
 _CHECKSUM = struct.Struct("<Q")
 
 
@@ -76,7 +78,9 @@ class Transaction:
     def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
         """The value of each key, or None, as `get` gives it."""
         with self._transaction.cursor(db=self._tables[table]) as cursor:
-            sealed = dict(cursor.getmulti(keys))
+            sealed: dict[bytes, bytes] = {}
+            for start in range(0, len(keys), AT_ONCE):
+                sealed.update(cursor.getmulti(keys[start : start + AT_ONCE]))
         return [self._opened(table, key, bytes(sealed[key])) if key in sealed else None for key in keys]
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
@@ -87,7 +91,9 @@ class Transaction:
         """Store many values as `put` does; ascending keys are the fastest."""
         pack, digest = _CHECKSUM.pack, xxhash.xxh3_64_intdigest
         with self._transaction.cursor(db=self._tables[table]) as cursor:
-            cursor.putmulti([(key, pack(digest(value, digest(key))) + value) for key, value in pairs])
+            rest = iter(pairs)
+            while part := [(key, pack(digest(value, digest(key))) + value) for key, value in islice(rest, AT_ONCE)]:
+                cursor.putmulti(part)
 
     def delete(self, table: Table, key: bytes) -> bool:
         """Remove ``key``; False when it was not there."""

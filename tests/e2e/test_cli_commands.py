@@ -392,11 +392,19 @@ def test_data_folder_that_cannot_be_made_is_one_clear_line(engine, docs, tmp_pat
 
 
 def test_interrupted_index_keeps_what_was_acknowledged_and_goes_on(tmp_path):
-    n_rows = 120_000
+    n_rows = 60_000
     rows = "".join(f'{{"_id":"{n}","text":"row {n} of a long file about ships and harbours"}}\n' for n in range(n_rows))
     write(tmp_path, {"rows.jsonl": rows})
     args = command("index", tmp_path / "rows.jsonl", "--data", tmp_path / "data", "--model", "none", "--json")
-    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    process = subprocess.Popen(
+        args,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        # A shell's background job ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     store = tmp_path / "data" / "collections" / "default" / "store"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and sum(path.stat().st_size for path in store.glob("*")) < 3_000_000:

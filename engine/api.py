@@ -170,7 +170,7 @@ class CollectionApi(Protocol):
         ...
 
     def optimize(self) -> None:
-        """Does the background work that is due: seals, merges, chooses fusion weights. Returns when all is on disk.
+        """Seals, merges what is due or small, reclaims deletions, chooses fusion weights. Returns when all is on disk.
 
         Never necessary; useful after a large ingest, before measuring, or before the process ends.
         """

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -251,17 +252,29 @@ def _print_wire(results: list[dict[str, Any]]) -> None:
 
 
 def _draw(results: list[dict[str, Any]], folder: Path) -> None:
-    """The cost curves; a dashed future is only calculated: the last two sizes' line, continued."""
-    sizes = [r["passages"] for r in results]
+    """The cost curves; the points at ``LARGE`` are calculated."""
     local = [r for r in results if "modes" in r]
     times = {name: [(r["passages"], r["modes"][name]["p50_ms"]) for r in local] for name in ("hybrid", "dense", "bm25")}
-    write_lines(folder / "time-by-size.svg", "Time of one query, one thread", times, x="passages", y="p50 ms")
     costs = {
-        "build s": [(n, r["build_s"]) for n, r in zip(sizes, results, strict=True)],
-        "disk MiB": [(n, r["disk_mib"]) for n, r in zip(sizes, results, strict=True)],
+        "build s": [(r["passages"], r["build_s"]) for r in results],
+        "disk MiB": [(r["passages"], r["disk_mib"]) for r in results],
         "own memory MiB": [(r["passages"], max(1.0, r["own_mib"])) for r in local],
     }
-    write_lines(folder / "cost-by-size.svg", "What a collection costs", costs, x="passages", y="")
+    for name, title, unit, lines in (
+        ("time-by-size", "Time of one query, one thread", "p50 ms", times),
+        ("cost-by-size", "What a collection costs", "", costs),
+    ):
+        continued = {line: [*points, *_continued(points)] for line, points in lines.items()}
+        title = f"{title}; at {LARGE:,} calculated" if any(map(_continued, lines.values())) else title
+        write_lines(folder / f"{name}.svg", title, continued, x="passages", y=unit)
+
+
+def _continued(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The point at ``LARGE`` on the power law through the last two; none of fewer."""
+    if len(points) < 2:
+        return []
+    (n, low), (m, high) = points[-2:]
+    return [(LARGE, high * (high / low) ** (math.log(LARGE / m) / math.log(m / n)))]
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ SEAL_ROWS = 32_768
 SEAL_ROWS_AT_CLOSE = 2_000
 MERGE_FANOUT = 4
 VACUUM_SHARE = 0.2
-# What may settle into one segment: below the size of a graph, which takes minutes to build, and a tenth of it new or deleted,
-# so that frequent calls after small changes rewrite a passage about ten times.
+# What may settle into one segment, which may be a graph then: segments too small for one, a tenth of all that new or deleted,
+# so that frequent calls after small changes rewrite a passage about ten times. Graphs take minutes to build, and stay.
 SETTLED_ROWS = GRAPH_MIN_ROWS - 1
 SETTLED_SHARE = 0.1
 RETRY_S = 30.0
@@ -77,12 +77,13 @@ def choose(snapshot: Snapshot, seal_rows: int = SEAL_ROWS) -> Task | None:
 
 def choose_to_settle(snapshot: Snapshot) -> Task | None:
     """The sealed segments that should become one when nothing else is due, or None. Pure."""
-    sealed = sorted((live for live in snapshot.segments if live.segment.name), key=lambda live: -live.n_live)
-    for place, largest in enumerate(sealed):
-        rows = sum(live.n_live for live in sealed[place:])
+    small = [live for live in snapshot.segments if live.segment.name and live.n_live <= SETTLED_ROWS]
+    small.sort(key=lambda live: -live.n_live)
+    for place, largest in enumerate(small):
+        rows = sum(live.n_live for live in small[place:])
         changed = rows - largest.n_live + largest.segment.n_rows - largest.n_live
-        if rows <= SETTLED_ROWS and changed >= max(1, SETTLED_SHARE * rows):
-            return Task("settle", tuple(live.segment for live in sealed[place:]))
+        if changed >= max(1, SETTLED_SHARE * rows):
+            return Task("settle", tuple(live.segment for live in small[place:]))
     return None
 
 

@@ -196,9 +196,11 @@ def half_scan(bits: Bits, query: Floats, k: int, allow: Mask) -> tuple[Floats, R
     """
     scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
     flat, dim = bits.reshape(-1), bits.shape[1]
+    ahead = 1 + BYTES_AHEAD // (2 * dim)
     size = 0
     for row in range(bits.shape[0]):
-        _prefetch_half(flat, row * dim + BYTES_AHEAD // 2, dim)
+        if allow.size == 0 or (row + ahead < allow.size and allow[row + ahead]):
+            _prefetch_half(flat, (row + ahead) * dim, dim)
         if allow.size == 0 or allow[row]:
             score = _half_dot(bits[row], query)
             if size < k or score > scores[0]:  # an equal score of a later row ranks after
@@ -221,10 +223,12 @@ def code_scan(codes: Bytes, query: Codes, k: int, allow: Mask) -> Rows:
     """
     scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
     flat, width = codes.reshape(-1), codes.shape[1]
+    ahead = 1 + BYTES_AHEAD // width
     size = 0
     for row in range(codes.shape[0]):
-        for byte in range(0, width, LINE):
-            prefetch(flat, row * width + byte + BYTES_AHEAD)
+        if allow.size == 0 or (row + ahead < allow.size and allow[row + ahead]):
+            for byte in range(0, width, LINE):
+                prefetch(flat, (row + ahead) * width + byte)
         if allow.size == 0 or allow[row]:
             score = np.float32(nibble_dot(flat, row * width, query))
             if size < k or score > scores[0]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from index.arrays import Bytes, Codes, Links, Rows
 from index.kernels import kernel
-from index.simd import LINE, nibble_dot, prefetch
+from index.simd import nibble_dot, prefetch_row
 
 
 @kernel
@@ -43,8 +43,7 @@ def nearest_in_graph(codes: Bytes, links: Links, entries: Links, entry_codes: By
         for at in range(row * m, row * m + m):
             linked = int(flat_links[at])
             if _mark(seen, linked):
-                for byte in range(0, w, LINE):
-                    prefetch(flat, linked * w + byte)
+                prefetch_row(flat, linked * w, w)
                 fresh[n_fresh] = linked
                 n_fresh += 1
         for i in range(n_fresh):

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from index.arrays import Bits, Bytes, Codes, Floats, Mask, Real, Rows, Terms
-from index.simd import LINE, converts_halves, float_of_half, nibble_dot, prefetch
+from index.simd import converts_halves, float_of_half, nibble_dot, prefetch_row
 
 Score: TypeAlias = Real | np.uint16
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -157,19 +157,12 @@ def half_dots(bits: Bits, query: Floats, rows: Rows) -> Floats:
     scores = np.empty(rows.size, np.float32)
     flat, dim = bits.reshape(-1), bits.shape[1]
     for i in range(min(ROWS_AHEAD, rows.size)):
-        _prefetch_half(flat, rows[i] * dim, dim)
+        prefetch_row(flat, rows[i] * dim, dim)
     for i in range(rows.size):
         if i + ROWS_AHEAD < rows.size:
-            _prefetch_half(flat, rows[i + ROWS_AHEAD] * dim, dim)
+            prefetch_row(flat, rows[i + ROWS_AHEAD] * dim, dim)
         scores[i] = _half_dot(bits[rows[i]], query)
     return scores
-
-
-@kernel
-def _prefetch_half(flat: Bits, start: int, dim: int) -> None:
-    """Begin to fetch the row of ``dim`` float16 at ``start``, which may lie behind the end."""
-    for j in range(0, dim, LINE // 2):
-        prefetch(flat, start + j)
 
 
 @fast_kernel
@@ -200,7 +193,7 @@ def half_scan(bits: Bits, query: Floats, k: int, allow: Mask) -> tuple[Floats, R
     size = 0
     for row in range(bits.shape[0]):
         if allow.size == 0 or (row + ahead < allow.size and allow[row + ahead]):
-            _prefetch_half(flat, (row + ahead) * dim, dim)
+            prefetch_row(flat, (row + ahead) * dim, dim)
         if allow.size == 0 or allow[row]:
             score = _half_dot(bits[row], query)
             if size < k or score > scores[0]:  # an equal score of a later row ranks after
@@ -227,8 +220,7 @@ def code_scan(codes: Bytes, query: Codes, k: int, allow: Mask) -> Rows:
     size = 0
     for row in range(codes.shape[0]):
         if allow.size == 0 or (row + ahead < allow.size and allow[row + ahead]):
-            for byte in range(0, width, LINE):
-                prefetch(flat, (row + ahead) * width + byte)
+            prefetch_row(flat, (row + ahead) * width, width)
         if allow.size == 0 or allow[row]:
             score = np.float32(nibble_dot(flat, row * width, query))
             if size < k or score > scores[0]:

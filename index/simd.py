@@ -140,6 +140,13 @@ def prefetch(array: NDArray[Any], start: int) -> None:
     _prefetch_line(array, start)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def prefetch_row(array: NDArray[Any], start: int, size: int) -> None:
+    """Begin to fetch the ``size`` elements of a contiguous array from ``start`` on, which may lie behind the end."""
+    for i in range(0, size, LINE // array.itemsize):
+        prefetch(array, start + i)
+
+
 @njit(nogil=True, cache=True)
 def float_of_half(half: np.uint16) -> np.float32:
     """The value of the 16 bits of a float16; only where ``converts_halves()``."""

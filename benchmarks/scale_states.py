@@ -91,8 +91,7 @@ def _watching(watched: list[tuple[torch.Tensor, torch.Tensor]], heads: list[Neig
     ) -> torch.Tensor:
         if not query:
             heads[:] = [head]
-            known = ids < head.config.vocabulary  # characters beyond it are no token of the students
-            real = torch.nonzero(known & ~head.special[ids * known]).squeeze(1)
+            real = torch.nonzero(head.is_known(ids)).squeeze(1)
             watched.append((ids[real], _amounts(head, states[real], ids[real])))
         return forward(head, states, ids, owners, n, query=query)
 

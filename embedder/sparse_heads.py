@@ -15,15 +15,14 @@ Queries are short, so every token of a query is projected in landmark_lm and uni
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from embedder.errors import InvalidRecipe
+from embedder.sampled_products import row_products, silence_beta_warning
 
 SparseHeadKind = Literal["token_weight", "landmark_lm", "union", "neighbours", "mlm_max"]
 SparsePooling = Literal["max", "sum"]
@@ -201,12 +200,12 @@ class NeighbourHead(SparseHead):
         self.decoder = nn.Parameter(torch.zeros(n_terms, hidden))
         self.frequency = nn.Parameter(torch.ones(n_terms), requires_grad=False)
         self.document, self.query = _Side(hidden, config.units, 1.0), _Side(hidden, config.units, 0.3)
-        _hear_torch_out()
+        silence_beta_warning()
 
     def forward(self, states: Tensor, ids: Tensor, owners: Tensor, n_passages: int, *, query: bool = False) -> Tensor:
         """See ``SparseHead.forward``."""
         lengths = self._lengths(ids, owners, n_passages)
-        real = torch.nonzero(self._is_known(ids)).squeeze(1)
+        real = torch.nonzero(self.is_known(ids)).squeeze(1)
         ids, owners = ids[real], owners[real]
         side, count = (self.query, self.config.query_neighbours) if query else (self.document, self.config.neighbours)
         direction, importance = side(states[real].to(self.decoder.dtype), self.centre)
@@ -214,7 +213,7 @@ class NeighbourHead(SparseHead):
         # Words that most passages have lend nothing, and a token's own term is counted already.
         lends = torch.nonzero(self.frequency[ids] > COMMON_IDF).squeeze(1)
         terms = self.candidates[ids[lends], :count].long()
-        shared = side.shared(_cosines(direction[lends], self.decoder, terms)) * importance[lends, 1:]
+        shared = side.shared(row_products(direction[lends], self.decoder, terms)) * importance[lends, 1:]
         given = torch.nonzero((shared > 0) & (terms != ids[lends, None]) & ~self.special[terms], as_tuple=True)
         places = torch.cat([owners[lends][given[0]] * self.config.vocabulary + terms[given],
                             owners * self.config.vocabulary + ids])  # fmt: skip
@@ -243,42 +242,15 @@ class NeighbourHead(SparseHead):
             weights = _saturated(weights, self._lengths(ids, owners, n_passages)[found[:, 0]])
         return found[:, 0], found[:, 1], weights
 
-    def _is_known(self, ids: Tensor) -> Tensor:
+    def is_known(self, ids: Tensor) -> Tensor:
         """bool[t]: tokens of the vocabulary that stand for text."""
         n_terms = self.config.vocabulary
         return (ids < n_terms) & ~self.special[ids.clamp(max=n_terms - 1)]
 
     def _lengths(self, ids: Tensor, owners: Tensor, n_passages: int) -> Tensor:
         """float32[n_passages]: the tokens of each passage that stand for text, relative to the mean length."""
-        counted = owners[self._is_known(ids) | (ids >= self.config.vocabulary)]
+        counted = owners[self.is_known(ids) | (ids >= self.config.vocabulary)]
         return torch.bincount(counted, minlength=n_passages) / self.mean_length
-
-
-def _cosines(directions: Tensor, decoder: Tensor, terms: Tensor) -> Tensor:
-    """float32[t, m]: each unit direction [t, h] with those of its own terms, int64[t, m], in ``decoder`` [v, h].
-
-    On a CPU, in float32, only the products that are asked for are computed, and no row of the decoder is copied: ten
-    times as fast. Elsewhere, and where gradients are wanted, it is a batched product.
-    """
-    if torch.is_grad_enabled() or directions.device.type != "cpu" or directions.dtype != torch.float32:
-        return torch.bmm(decoder[terms], directions[:, :, None]).squeeze(2).float()
-    pattern = _sparse_rows(terms, len(decoder), directions.dtype)
-    return torch.sparse.sampled_addmm(pattern, directions, decoder.T, beta=0.0).values().view(terms.shape).float()
-
-
-def _sparse_rows(columns: Tensor, width: int, dtype: torch.dtype) -> Tensor:
-    """A CSR matrix of zeros with entries at ``columns``, int64[t, m], in any order, of as many in each row."""
-    t, m = columns.shape
-    starts, zeros = torch.arange(0, t * m + 1, m), torch.zeros(t * m, dtype=dtype)
-    return torch.sparse_csr_tensor(starts, columns.reshape(-1), zeros, (t, width), check_invariants=False)
-
-
-@cache
-def _hear_torch_out() -> None:
-    """Let torch say once, to nobody, that its CSR tensors are in beta."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _sparse_rows(torch.zeros((1, 1), dtype=torch.int64), 1, torch.float32)
 
 
 def _saturated(sums: Tensor, lengths: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2_000)
     parser.add_argument("--true", type=int, default=100_000, help="passages that the model itself embeds")
     parser.add_argument("--device")
-    parser.add_argument("--dtype", help="of the model's weights; bfloat16 is three times as fast on a CPU with AMX")
+    parser.add_argument("--dtype", help="of the model's weights; bfloat16 is about twice as fast on a CPU with AMX")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for step in STEPS:

@@ -124,9 +124,7 @@ class Sealer:
     def settle(self) -> None:
         """Seal the head, do every task that is due, and merge small segments, in the calling thread."""
         with self._busy:
-            head = [live for live in self._writer.snapshot.segments if not live.segment.name and live.n_live]
-            if head:
-                self._run(Task("seal", tuple(live.segment for live in head)))
+            self._seal_head(1)
             while task := choose(self._writer.snapshot, self._seal_rows) or choose_to_settle(self._writer.snapshot):
                 self._run(task)
 
@@ -141,12 +139,12 @@ class Sealer:
         self.stop()
         self._thread.join(wait_s)
         if not self._thread.is_alive() and not stopped:
-            self._seal_at_close()
+            self._seal_head(SEAL_ROWS_AT_CLOSE)  # merges can wait for the next open
 
-    def _seal_at_close(self) -> None:
-        """Seal a head that is worth it; merges can wait for the next open."""
+    def _seal_head(self, least_rows: int) -> None:
+        """Seal a head of at least so many live passages."""
         head = [live for live in self._writer.snapshot.segments if not live.segment.name and live.n_live]
-        if sum(live.n_live for live in head) >= SEAL_ROWS_AT_CLOSE:
+        if sum(live.n_live for live in head) >= least_rows:
             self._run(Task("seal", tuple(live.segment for live in head)))
 
     def _loop(self) -> None:

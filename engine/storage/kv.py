@@ -78,9 +78,9 @@ class Transaction:
     def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
         """The value of each key, or None, as `get` gives it."""
         with self._transaction.cursor(db=self._tables[table]) as cursor:
-            sealed: dict[bytes, bytes | memoryview] = {}
+            sealed: dict[bytes | memoryview, bytes | memoryview] = {}
             for start in range(0, len(keys), AT_ONCE):
-                sealed |= {bytes(key): value for key, value in cursor.getmulti(keys[start : start + AT_ONCE])}
+                sealed.update(cursor.getmulti(keys[start : start + AT_ONCE]))
         return [self._opened(table, key, bytes(sealed[key])) if key in sealed else None for key in keys]
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:

@@ -1,6 +1,6 @@
-"""What does a process get that opens a data folder? Collections by name, and one model.
+"""What does the process get that writes a data folder? Collections by name, and one model.
 
-data/LOCK                  names the owner
+data/LOCK                  names that process; others may read beside it (engine.followed)
 data/collections/NAME/     one folder a collection (engine.collection)
 """
 
@@ -9,71 +9,44 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Unpack
 
 import msgspec
-import numpy as np
-from threadpoolctl import threadpool_limits
 
 from embedder.embedder import Embedder
 from embedder.errors import InvalidInput
-from embedder.values import DocumentInput, EmbeddedDocument, SparseVector
-from engine import __version__
 from engine.collection import Collection
 from engine.encoding import Model
-from engine.errors import CollectionExists, CollectionNotFound, EngineClosed, InvalidArgument
-from engine.generators import Generators
-from engine.reranking import RerankerModel
+from engine.errors import CollectionExists, InvalidArgument
+from engine.local import LocalEngine, ModelOptions
 from engine.schema import DENSE_KINDS, CollectionSchema, check_dim, check_expansion, check_name, check_weights
 from engine.storage.durable import fsync_path, remove_folder
 from engine.storage.lock import FolderLock
 from engine.validation import check_task
-from engine.values import CollectionInfo, Embedding, EngineInfo, Expansion
+from engine.values import Expansion
 from index.analyzer import ANALYZER_VERSION, languages
 
-COLLECTIONS_FOLDER = "collections"
 # The prefix of rotated vectors at which candidates keep 0.99 of recall@10 (docs/adr/0007).
 COARSE_SHARE = 4
 MIN_COARSE_DIM = 256
 
 
-class EmbeddedEngine:
-    """The engine of this process. Thread-safe. Implements `engine.api.EngineApi`; open it with `engine.open_engine`."""
+class EmbeddedEngine(LocalEngine[Collection]):
+    """The engine that writes. Thread-safe. Implements `engine.api.EngineApi`; open it with `engine.open_engine`."""
 
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        *,
-        model: str | None = "builtin",
-        device: str | None = None,
-        dtype: str | None = None,
-        max_batch_tokens: int | None = None,
-        generator: str | None = None,
-        reranker: str | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self._lock = FolderLock(self.path)
-        self._folder = self.path / COLLECTIONS_FOLDER
+    def __init__(self, path: str | PathLike[str], **options: Unpack[ModelOptions]) -> None:
+        self._lock = FolderLock(Path(path))
+        super().__init__(path, **options)
         self._folder.mkdir(exist_ok=True)
         for stray in self._folder.glob(".*"):
             shutil.rmtree(stray)
-        # A query runs on one thread; parallelism comes from concurrent requests (ANCHORS: two BLAS threads were slower).
-        threadpool_limits(1, user_api="blas")
-        self._generators = Generators(self.path, generator, device=device)
-        self._model = Model(
-            model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens, generators=self._generators
-        )
-        self._models: dict[str, Model] = {}
-        self._reranker = RerankerModel(reranker, device=device, dtype=dtype)
-        self._open: dict[str, Collection] = {}
-        self._guard = threading.RLock()
-        self._closed = False
+
+    def _opened(self, folder: Path) -> Collection:
+        return Collection(folder, self._model, reranker=self._reranker)
 
     def create_collection(
         self,
@@ -131,38 +104,6 @@ class EmbeddedEngine:
         identity = self._generators.get(name).identity
         return msgspec.structs.replace(schema, expansion=expansion, generator=name, generator_identity=identity)
 
-    def model(self, name: str | None = None) -> Model:
-        """Another model on the engine's device, loaded when it is first used and closed with the engine.
-
-        Args:
-            name: "builtin", a folder or a hub id; None: the engine's own.
-        """
-        with self._guard:
-            self._check_open()
-            if name is None or name == self._model.name:
-                return self._model
-            if name not in self._models:
-                self._models[name] = self._model.sibling(name)
-            return self._models[name]
-
-    def get_collection(self, name: str) -> Collection:
-        """See `EngineApi.get_collection`. The first call opens it; later calls return the same object."""
-        with self._guard:
-            self._check_open()
-            if name not in self._open:
-                folder = self._folder / check_name(name)
-                if not folder.is_dir():
-                    raise CollectionNotFound(name, self._names())
-                self._open[name] = Collection(folder, self._model, reranker=self._reranker)
-            return self._open[name]
-
-    def list_collections(self) -> list[CollectionInfo]:
-        """See `EngineApi.list_collections`."""
-        return [self.get_collection(name).info() for name in self._names()]
-
-    def _names(self) -> list[str]:
-        return sorted(path.name for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
     def drop_collection(self, name: str) -> None:
         """See `EngineApi.drop_collection`."""
         with self._guard:
@@ -170,90 +111,10 @@ class EmbeddedEngine:
             del self._open[name]
             remove_folder(self._folder / name)
 
-    def embed(self, texts: Sequence[str], *, task: str | None = None, query: bool = False) -> list[Embedding]:
-        """See `EngineApi.embed`."""
-        self._check_open()
-        if self._model.name is None:
-            raise InvalidArgument("model", "this engine was opened without a model")
-        for position, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise InvalidArgument("texts", f"the text at position {position} is empty")
-        embedder = self._model.embedder()
-        if not query:
-            inputs = [DocumentInput("", text) for text in texts]
-            return [_joined(embedder, one) for one in embedder.embed_documents(inputs, task=task)]
-        embeddings = []
-        for text, one in zip(texts, embedder.embed_queries(texts, task=task), strict=True):
-            dense = one.dense.astype(float).tolist()
-            embeddings.append(Embedding(dense, _by_term(embedder, one.sparse), [(0, len(text), dense)], one.tokens))
-        return embeddings
-
-    def info(self) -> EngineInfo:
-        """See `EngineApi.info`. Loads the model."""
-        self._check_open()
-        if self._model.name is None:
-            return EngineInfo(__version__, None, None, "none", 0, False, 0, 0, self._reranker.name)
-        embedder = self._model.embedder()
-        return EngineInfo(
-            __version__,
-            embedder.name,
-            embedder.fingerprint.digest,
-            embedder.device,
-            embedder.dim,
-            embedder.has_sparse,
-            embedder.max_passage_tokens,
-            embedder.multi_dim,
-            self._reranker.name,
-        )
-
     def close(self) -> None:
         """See `EngineApi.close`. A second call does nothing."""
-        with self._guard:
-            if self._closed:
-                return
-            self._closed = True
-            for collection in self._open.values():
-                collection.close()
-            self._open.clear()
-            for model in (self._model, *self._models.values()):
-                model.close()
-            self._generators.close()
-            self._reranker.close()
-            self._lock.release()
-
-    def __enter__(self) -> Self:
-        """Return the engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the engine."""
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineClosed()
-
-
-def _joined(embedder: Embedder, document: EmbeddedDocument) -> Embedding:
-    """One text's passages as one embedding: the dense mean, normalised, and the greatest weight of each sparse term."""
-    landmarks = [(p.start, p.end, p.vectors.dense.astype(float).tolist()) for p in document.passages]
-    mean = np.mean([dense for _, _, dense in landmarks], axis=0)
-    weights: dict[str, float] | None = {} if embedder.has_sparse else None
-    for passage in document.passages:
-        for term, weight in (_by_term(embedder, passage.vectors.sparse) or {}).items():
-            assert weights is not None
-            weights[term] = max(weight, weights.get(term, 0.0))
-    return Embedding((mean / np.linalg.norm(mean)).tolist(), weights, landmarks, document.read)
-
-
-def _by_term(embedder: Embedder, sparse: SparseVector | None) -> dict[str, float] | None:
-    """Decoded term → weight, greatest first; two ids that decode alike keep the greater weight."""
-    if sparse is None:
-        return None
-    pairs = sorted(zip(sparse.weights.tolist(), sparse.ids.tolist(), strict=True))
-    return dict(reversed({embedder.term_text(term): weight for weight, term in pairs}.items()))
+        super().close()
+        self._lock.release()
 
 
 def _own_multi_dim(multi: bool, multi_dim: int | None) -> int:

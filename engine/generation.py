@@ -2,13 +2,6 @@
 
 A collection has one generation at a time. A migration to another model fills a second one beside it, and the collection
 switches from one to the other between two operations (`engine.collection.Collection.switch`).
-
-    NAME/store/, NAME/segments/                the first generation
-    NAME/generation-2/store/, .../segments/    the second; the first is gone when CURRENT names this one
-    NAME/CURRENT                               the folder of the generation that serves; absent: the first
-
-Replacing CURRENT is the one step that decides which generation a crash leaves behind. A newer folder than the one that it
-names is an unfinished migration, which can be resumed; older ones are swept when the collection is opened.
 """
 
 from __future__ import annotations
@@ -16,6 +9,8 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -27,12 +22,13 @@ from engine.errors import CorruptData, EngineError, FingerprintMismatch
 from engine.fusion import DEFAULT_LEXICAL_WEIGHT, SPARSE_WEIGHT, default_weights
 from engine.ingest import Ingestor
 from engine.preparation import Preparer
+from engine.reading import View
 from engine.recent import RecentQueries
 from engine.recovery import open_segments
 from engine.schema import CollectionSchema
 from engine.sealing import SEAL_ROWS, Sealer
-from engine.storage.durable import remove_folder, write_atomic
 from engine.storage.kv import Store
+from engine.storage.layout import SEGMENTS_FOLDER, STORE_FOLDER
 from engine.storage.store import (
     Calibration,
     State,
@@ -49,10 +45,6 @@ from index.analyzer import Analyzer
 
 log = logging.getLogger(__name__)
 
-STORE_FOLDER = "store"
-SEGMENTS_FOLDER = "segments"
-CURRENT = "CURRENT"
-_PREFIX = "generation-"
 # Below this the pseudo-queries are too few to say anything.
 CALIBRATION_MIN_PASSAGES = 64
 
@@ -127,11 +119,14 @@ class Generation:
             store.close()
 
     def weights(self) -> dict[str, float]:
-        """The fusion weights by leg: calibrated ones, under those that the collection was created with."""
-        bm25, sparse = DEFAULT_LEXICAL_WEIGHT, SPARSE_WEIGHT
-        if self._calibration is not None:
-            bm25, sparse = self._calibration.bm25_weight, self._calibration.sparse_weight or sparse
-        return {**default_weights(bm25, sparse, legs=self.schema.legs), **self.schema.weights}
+        """See `engine.reading.Serving`."""
+        return fusion_weights(self.schema, self._calibration)
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """See `engine.reading.Serving`."""
+        with self.writer.reading() as snapshot:
+            yield View(snapshot, self.writer.state, self.store)
 
     def optimize(self) -> None:
         """Seal the head, merge what is due or small, calibrate on all passages; returns when all is on disk."""
@@ -210,34 +205,9 @@ class Generation:
                 log.warning("the recent queries of %r could not be stored", self.schema.name, exc_info=True)
 
 
-def current_folder(collection: Path) -> Path:
-    """The folder of the generation that serves."""
-    pointer = collection / CURRENT
-    return collection / pointer.read_text().strip() if pointer.exists() else collection
-
-
-def next_folder(collection: Path) -> Path:
-    """The folder of the generation after the one that serves; an unfinished migration lies there."""
-    return collection / f"{_PREFIX}{_number(collection, current_folder(collection)) + 1}"
-
-
-def make_current(collection: Path, generation: Path) -> None:
-    """Decide that ``generation`` serves, also after a crash; atomic and durable when this returns."""
-    write_atomic(collection / CURRENT, f"{generation.name}\n".encode())
-
-
-def sweep_generations(collection: Path) -> None:
-    """Remove the generations before the one that serves."""
-    serving = _number(collection, current_folder(collection))
-    for folder in collection.glob(f"{_PREFIX}*"):
-        if _number(collection, folder) < serving:
-            remove_folder(folder)
-    if serving > 1:
-        for name in (STORE_FOLDER, SEGMENTS_FOLDER):
-            remove_folder(collection / name)
-    for doomed in collection.glob(".doomed-*"):
-        shutil.rmtree(doomed)
-
-
-def _number(collection: Path, folder: Path) -> int:
-    return 1 if folder == collection else int(folder.name.removeprefix(_PREFIX))
+def fusion_weights(schema: CollectionSchema, calibration: Calibration | None) -> dict[str, float]:
+    """The fusion weights by leg: calibrated ones, under those that the collection was created with."""
+    bm25, sparse = DEFAULT_LEXICAL_WEIGHT, SPARSE_WEIGHT
+    if calibration is not None:
+        bm25, sparse = calibration.bm25_weight, calibration.sparse_weight or sparse
+    return {**default_weights(bm25, sparse, legs=schema.legs), **schema.weights}

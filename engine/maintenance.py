@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from engine.collection import Collection
-from engine.embedded import COLLECTIONS_FOLDER, EmbeddedEngine
+from engine.embedded import EmbeddedEngine
 from engine.encoding import Model
 from engine.errors import CorruptData, InvalidArgument
-from engine.generation import SEGMENTS_FOLDER, STORE_FOLDER, current_folder
+from engine.local import COLLECTIONS_FOLDER
 from engine.schema import CollectionSchema
 from engine.segment import Segment
 from engine.storage.durable import fsync_path, seal_folder, verify_folder
 from engine.storage.kv import Store, Transaction
+from engine.storage.layout import SEGMENTS_FOLDER, STORE_FOLDER, current_folder
 from engine.storage.lock import FolderLock
 from engine.storage.store import (
     State,

@@ -28,10 +28,10 @@ from engine.collection import Collection
 from engine.embedded import EmbeddedEngine, bare_schema, with_model
 from engine.encoding import Model
 from engine.errors import CorruptData, EngineClosed, EngineError, InvalidArgument
-from engine.generation import STORE_FOLDER, next_folder
 from engine.schema import CollectionSchema
 from engine.storage.durable import remove_folder
 from engine.storage.kv import Store, Transaction
+from engine.storage.layout import STORE_FOLDER, next_folder
 from engine.storage.records import DocumentRecord
 from engine.storage.store import documents_after, find, read_document, read_schema, read_text, stored_documents
 from engine.values import Document

@@ -7,25 +7,21 @@ versions above the watermark that no sealed segment holds. A damaged segment tak
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from engine.errors import CorruptData
+from engine.head import stored_head
 from engine.schema import CollectionSchema
 from engine.segment import Segment
 from engine.snapshot import LiveSegment
 from engine.storage.durable import sweep
-from engine.storage.kv import Store, Transaction
-from engine.storage.records import PassageBlock
-from engine.storage.store import State, dead_versions, read_document, read_state, stored_blocks, write_state
+from engine.storage.kv import Store
+from engine.storage.store import State, dead_versions, read_state, write_state
 
 log = logging.getLogger(__name__)
-
-# The head is rebuilt in segments of this many passages, to bound the memory of one build.
-HEAD_CHUNK_ROWS = 16_384
 
 
 def open_segments(
@@ -52,7 +48,7 @@ def open_segments(
         dead = np.array(dead_versions(transaction), np.uint64)
         covered = [segment.doc_nos[segment.doc_nos >= state.watermark] for segment in sealed]
         skip = set(np.concatenate([dead, *covered]).tolist())
-        head = [*_head_segments(transaction, schema, state.watermark, skip)]
+        head = [*stored_head(transaction, schema, state.watermark, skip)]
     live = [LiveSegment(segment).without(dead) for segment in sealed]
     return state, (*live, *map(LiveSegment, head)), dead.tolist()
 
@@ -68,26 +64,3 @@ def _mapped(folder: Path, schema: CollectionSchema) -> Segment | None:
             error.problem,
         )
         return None
-
-
-def _head_segments(transaction: Transaction, schema: CollectionSchema, start: int, skip: set[int]) -> Iterator[Segment]:
-    """In-memory segments of every stored version from ``start`` on that is not in ``skip``."""
-    pending: list[tuple[int, PassageBlock]] = []
-    rows = 0
-    for doc_no, block in stored_blocks(transaction, start):
-        if doc_no in skip:
-            continue
-        pending.append((doc_no, block))
-        rows += block.n_passages
-        if rows >= HEAD_CHUNK_ROWS:
-            yield _built(transaction, schema, pending)
-            pending, rows = [], 0
-    if pending:
-        yield _built(transaction, schema, pending)
-
-
-def _built(transaction: Transaction, schema: CollectionSchema, versions: list[tuple[int, PassageBlock]]) -> Segment:
-    doc_nos = [doc_no for doc_no, _ in versions]
-    metadata = [read_document(transaction, doc_no).metadata for doc_no in doc_nos]
-    blocks = [block for _, block in versions]
-    return Segment.build(schema, doc_nos, metadata, [block.n_passages for block in blocks], blocks)

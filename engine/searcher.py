@@ -26,7 +26,7 @@ from engine.reranking import Rerank
 from engine.rescoring import Candidates, EncodedQuery, Found, LexicalQuery, MultiQuery, rescore, weigh
 from engine.selection import Selection, select
 from engine.snapshot import Snapshot
-from engine.storage.kv import Store, Transaction
+from engine.storage.kv import Readable, Transaction
 from engine.storage.records import DocumentRecord
 from engine.storage.store import read_documents, read_text, read_texts
 from engine.values import Hit, Leg, PassageHit, Query, ScoreDetail, TermContribution
@@ -113,7 +113,7 @@ class Search:
         self.ways: dict[str, Counter[str]] = {}
         self.reranked: dict[str, object] = {}
 
-    def run(self, store: Store, rerank: Rerank) -> list[Hit]:
+    def run(self, store: Readable, rerank: Rerank) -> list[Hit]:
         """The hits, best first; ties by ``doc_id``."""
         with self.watch.stage("filter"):
             condition = None if self.query.filter is None else Filter.parse(self.query.filter, self.query.params)
@@ -264,7 +264,7 @@ class Search:
             for position, doc in zip(segments, docs, strict=True)
         ]
 
-    def _rerank(self, ranking: _Ranking, ranked: list[_Ranked], store: Store, rerank: Rerank) -> list[_Ranked]:
+    def _rerank(self, ranking: _Ranking, ranked: list[_Ranked], store: Readable, rerank: Rerank) -> list[_Ranked]:
         """The first documents by the reranker's score of their best passage, then the others as they were."""
         first = ranked[: self.query.rerank]
         with self.watch.stage("rerank"):

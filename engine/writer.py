@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from engine.errors import EngineClosed, EngineError
+from engine.head import compacted
 from engine.schema import CollectionSchema
 from engine.segment import Segment
 from engine.snapshot import LiveSegment, Snapshot
@@ -44,8 +45,6 @@ from engine.storage.store import (
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-# In the head, this many segments of one size class are merged into one, so a query meets few of them.
-HEAD_FANOUT = 8
 GROUP_BYTES = 64 << 20
 QUEUE_BYTES = 256 << 20
 REAPED_PER_COMMIT = 2_000
@@ -262,6 +261,7 @@ class Writer:
     def _commit(self, group: list[Job[object]]) -> None:
         done: list[tuple[Job[object], object]] = []
         refused: list[tuple[Job[object], EngineError]] = []
+        self._store.release_dead_readers()  # else pages that a killed process read would never be used again
         with self._store.write() as transaction:
             commit = Commit(transaction, self.state)
             for job in group:
@@ -297,7 +297,7 @@ class Writer:
         if commit.dead:
             dead = np.array(commit.dead, np.uint64)
             segments = tuple(live.without(dead) for live in segments)
-        segments = self._compacted(segments)
+        segments = compacted(self._schema, segments)
         with self._snapshot_lock:
             self._generation += 1
             self._snapshot = Snapshot(commit.state.sequence, segments)
@@ -317,30 +317,9 @@ class Writer:
             reaped += 1
         return reaped
 
-    def _compacted(self, segments: tuple[LiveSegment, ...]) -> tuple[LiveSegment, ...]:
-        """The list with small head segments merged and empty ones dropped, the order kept."""
-        kept = [live for live in segments if live.segment.name or live.frozen or live.n_live]
-        while (run := _mergeable(kept)) is not None:
-            parts = [(live.segment, live.kept_docs) for live in kept[run]]
-            kept[run] = [LiveSegment(Segment.merge(self._schema, "", parts))]
-        return tuple(kept)
-
     def _fail(self, group: list[Job[object]], error: BaseException) -> None:
         if not isinstance(error, EngineError):
             log.exception("a commit of collection %r failed", self._schema.name)
         for job in group:
             if not job.future.done():
                 job.future.set_exception(error)
-
-
-def _mergeable(segments: list[LiveSegment]) -> slice | None:
-    """The last HEAD_FANOUT segments, when all are free head segments and the oldest is not much larger than the newest.
-
-    So a passage is merged about log8(head size) times, and a head of n passages has O(log n) segments.
-    """
-    tail = segments[-HEAD_FANOUT:]
-    if len(tail) < HEAD_FANOUT or any(live.segment.name or live.frozen for live in tail):
-        return None
-    if tail[0].n_live >= HEAD_FANOUT * tail[-1].n_live:
-        return None
-    return slice(len(segments) - HEAD_FANOUT, len(segments))

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import lmdb
 import xxhash
@@ -23,6 +24,7 @@ import xxhash
 from engine.errors import CorruptData, DataFolderReadOnly, EngineClosed, EngineError, StoreFull
 
 ENGINE = 1
+DATA_FILE = "data.mdb"
 # Address space, not disk: the file is sparse and grows as it is filled. Never resized while open.
 MAP_SIZE = 1 << 40
 MAX_READERS = 1024
@@ -65,6 +67,11 @@ class Transaction:
         self._transaction = transaction
         self._tables = tables
         self._path = path
+
+    @property
+    def number(self) -> int:
+        """The last commit that this transaction sees (LMDB's transaction id); it grows with every commit of any process."""
+        return int(self._transaction.id())
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """The value of ``key``, or None.
@@ -124,14 +131,37 @@ class Transaction:
         return value
 
 
-class Store:
-    """One LMDB environment in ``folder``, created when absent."""
+def _opened(environment: lmdb.Environment, read_only: bool) -> dict[Table, lmdb._Database]:
+    """The tables. Handles of a read transaction end with it, so there each is opened alone."""
+    if read_only:
+        return {table: environment.open_db(table.encode(), create=False) for table in Table}
+    with environment.begin(write=True) as transaction:
+        return {table: environment.open_db(table.encode(), txn=transaction) for table in Table}
 
-    def __init__(self, folder: Path, *, map_size: int = MAP_SIZE) -> None:
+
+class Readable(Protocol):
+    """What gives consistent views of a store: the store itself, or one view that stays the same."""
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """A consistent view."""
+        ...
+
+
+class Store:
+    """One LMDB environment.
+
+    Args:
+        folder: where it lies, created when absent.
+        map_size: how large it may become, bytes.
+        read_only: follow what another process writes to it; it must be there.
+    """
+
+    def __init__(self, folder: Path, *, map_size: int = MAP_SIZE, read_only: bool = False) -> None:
         self.path = str(folder)
         self._environment: lmdb.Environment | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True)
             self._environment = lmdb.open(
                 self.path,
                 map_size=map_size,
@@ -140,14 +170,19 @@ class Store:
                 lib_version=ENGINE,
                 # Random reads of a few values a query: read-ahead would evict useful pages.
                 readahead=False,
+                readonly=read_only,
+                create=not read_only,
             )
-            self._environment.reader_check()
-            with self._environment.begin(write=True) as transaction:
-                self._tables = {table: self._environment.open_db(table.encode(), txn=transaction) for table in Table}
+            self.release_dead_readers()
+            self._tables = _opened(self._environment, read_only)
         except lmdb.Error as error:
             raise _translated(self.path, error) from error
         except OSError as error:
             raise DataFolderReadOnly(self.path, error.strerror or str(error)) from error
+
+    def release_dead_readers(self) -> int:
+        """Let go of the pages that are pinned for processes which were killed; returns how many such readers there were."""
+        return 0 if self._environment is None else int(self._environment.reader_check())
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

@@ -57,6 +57,11 @@ class State(msgspec.Struct, frozen=True):
     embedded: int = 0
     dropped: int = 0
 
+    @property
+    def killed(self) -> int:
+        """How many versions have died so far."""
+        return self.next_doc_no - 1 - self.documents
+
     def counting(self, records: Sequence[DocumentRecord], sign: int) -> State:
         """This state with ``records`` added (sign 1) or taken away (-1)."""
         return msgspec.structs.replace(
@@ -237,6 +242,11 @@ def forget_dead(transaction: Transaction, doc_nos: Iterable[int]) -> None:
 def dead_versions(transaction: Transaction) -> list[int]:
     """Every version in DEAD, ascending."""
     return [_number(key) for key in transaction.keys(Table.DEAD)]
+
+
+def stored_versions(transaction: Transaction, start: int) -> list[int]:
+    """Every version from ``start`` on whose rows are there, ascending, dead ones included."""
+    return [_number(key) for key in transaction.keys(Table.DOCUMENTS, _key(start))]
 
 
 def stored_blocks(transaction: Transaction, start: int) -> Iterator[tuple[int, PassageBlock]]:

@@ -9,9 +9,9 @@ import pytest
 
 from engine import open_engine
 from engine.errors import EngineClosed, FingerprintMismatch, InvalidArgument
-from engine.generation import next_folder
 from engine.maintenance import check, restore_snapshot, snapshot_engine
 from engine.migration import Migration, migrate
+from engine.storage.layout import next_folder
 from tests.support.hash_model import HashModel
 from tests.support.tiny_models import WORDS, save_bert, save_masked_lm
 

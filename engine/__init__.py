@@ -1,6 +1,7 @@
 """Landmark: a vector search engine with a built-in LLM embedder.
 
     from engine import open_engine            # embedded: this process owns the data folder
+    from engine import open_reader            # reads the folder that another process owns
     from engine.client import connect         # remote: the same methods over gRPC, without torch
 
 Importing this package imports nothing heavy.
@@ -9,10 +10,12 @@ Importing this package imports nothing heavy.
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 if TYPE_CHECKING:
     from engine.embedded import EmbeddedEngine
+    from engine.followed import ReadOnlyEngine
+    from engine.local import ModelOptions
 
 __version__ = "0.1.0"
 
@@ -56,3 +59,21 @@ def open_engine(
         generator=generator,
         reranker=reranker,
     )
+
+
+def open_reader(path: str | PathLike[str] = "./.landmark", **options: Unpack[ModelOptions]) -> ReadOnlyEngine:
+    """Open the data folder ``path`` for reading, beside the process that writes it, if one runs.
+
+    Every query sees all writes that were acknowledged before it, in whichever process. What would change something raises
+    DataFolderReadOnly. The model is loaded in this process, too, when the first text needs it.
+
+    Args:
+        path: the data folder; it must be there.
+        options: models, as `open_engine` takes them.
+
+    Raises:
+        InvalidArgument: there is no data folder at ``path``.
+    """
+    from engine.followed import ReadOnlyEngine
+
+    return ReadOnlyEngine(path, **options)

@@ -53,12 +53,15 @@ def open_session(settings: Settings, *, create: bool = False, reranker: str | No
 
 
 @contextmanager
-def open_data(settings: Settings, *, command: str, reranker: str | None = None) -> Iterator[EmbeddedEngine]:
+def open_data(
+    settings: Settings, *, command: str, create: bool = False, reranker: str | None = None
+) -> Iterator[EmbeddedEngine]:
     """Opens the data folder in this process, for commands that no server answers.
 
     Args:
         settings: of the running command; without a model, the one that made the collection is loaded.
         command: its name, for the messages.
+        create: make the data folder if there is none.
         reranker: a folder or a hub id.
 
     Raises:
@@ -66,7 +69,7 @@ def open_data(settings: Settings, *, command: str, reranker: str | None = None) 
     """
     if settings.server:
         raise click.UsageError(f"`engine {command}` works on a data folder that no server holds; leave --server out.")
-    if not settings.data.is_dir():
+    if not create and not settings.data.is_dir():
         raise click.UsageError(f"There is no data folder {settings.data}; name it with --data.")
     with _open(settings, reranker) as engine:
         yield engine

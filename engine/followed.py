@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -19,6 +19,7 @@ from engine.ingest import DocumentLike
 from engine.local import LocalEngine, ModelOptions
 from engine.reading import CollectionReader
 from engine.reranking import RerankerModel
+from engine.schema import CollectionSchema
 from engine.storage.kv import DATA_FILE
 from engine.storage.layout import STORE_FOLDER, current_folder
 from engine.values import Acknowledgement
@@ -32,7 +33,7 @@ class FollowedCollection(CollectionReader):
 
     Args:
         folder: of the collection; `engine.storage.layout` says what is in it.
-        model: the engine's model; used only by collections that were made with it.
+        models: the engine's model, and those of migrations, by name; used only by a collection that was made with one.
         reranker: the engine's, for queries that ask for one; None: there is none.
 
     Raises:
@@ -40,10 +41,13 @@ class FollowedCollection(CollectionReader):
         CorruptData: it is damaged; the process that writes repairs what can be repaired when it opens it.
     """
 
-    def __init__(self, folder: Path, model: Model, *, reranker: RerankerModel | None = None) -> None:
+    def __init__(
+        self, folder: Path, models: Callable[[str | None], Model], *, reranker: RerankerModel | None = None
+    ) -> None:
         super().__init__(reranker)
         self._folder = folder
-        self._model = model
+        self._models = models
+        self._first_schema: CollectionSchema | None = None
         self._guard = threading.Lock()
         self._readers: Counter[FollowedGeneration] = Counter()
         self._serving: tuple[Identity, FollowedGeneration] | None = None
@@ -78,7 +82,7 @@ class FollowedCollection(CollectionReader):
                 identity = self._identity()
                 if self._serving is None or self._serving[0] != identity:
                     self._leave()
-                    self._serving = (identity, FollowedGeneration(identity[0], self._model))
+                    self._serving = (identity, FollowedGeneration(identity[0], self._model_of))
                 return self._serving[1]
             except FileNotFoundError:
                 self._leave()
@@ -86,6 +90,12 @@ class FollowedCollection(CollectionReader):
             except EngineError:
                 if self._identity() == identity:  # else it was replaced while it was opened
                     raise
+
+    def _model_of(self, schema: CollectionSchema) -> Model:
+        """The engine's own model, and after a migration the one that the collection was migrated to."""
+        if self._first_schema is None:
+            self._first_schema = schema
+        return self._models(None if schema.model == self._first_schema.model else schema.model)
 
     def _identity(self) -> Identity:
         folder = current_folder(self._folder)
@@ -139,7 +149,7 @@ class ReadOnlyEngine(LocalEngine[FollowedCollection]):
             raise InvalidArgument("path", f"{self.path} is no data folder; the process that writes makes it")
 
     def _opened(self, folder: Path) -> FollowedCollection:
-        return FollowedCollection(folder, self._model, reranker=self._reranker)
+        return FollowedCollection(folder, self.model, reranker=self._reranker)
 
     def create_collection(self, name: str, **options: object) -> FollowedCollection:
         """Refused."""

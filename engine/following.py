@@ -10,7 +10,7 @@ memory is shared between processes; the head is made by each one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -44,13 +44,13 @@ class FollowedGeneration:
 
     Args:
         folder: of the generation.
-        model: the engine's; used only when the schema names one.
+        model_of: the model of a collection with this schema; used only when the schema names one.
 
     Raises:
         CorruptData: there is no store, or it is damaged.
     """
 
-    def __init__(self, folder: Path, model: Model) -> None:
+    def __init__(self, folder: Path, model_of: Callable[[CollectionSchema], Model]) -> None:
         self.folder = folder
         self._store = Store(folder / STORE_FOLDER, read_only=True)
         try:
@@ -62,7 +62,7 @@ class FollowedGeneration:
             self._store.close()
             raise
         self.schema = schema
-        self.encoder = QueryEncoder(schema, Analyzer(schema.language), model)
+        self.encoder = QueryEncoder(schema, Analyzer(schema.language), model_of(schema))
         self.recent = RecentQueries(schema.dim)  # of this process, for nobody: certificates are the writer's
         self._follower = Follower(self._store, folder / SEGMENTS_FOLDER, schema)
 

@@ -48,6 +48,9 @@ class LocalEngine(Generic[C]):
 
     Args:
         path, model, device, dtype, max_batch_tokens, generator, reranker: see `engine.open_engine`.
+
+    Attributes:
+        path, options: as given, for another process to open the same.
     """
 
     def __init__(
@@ -62,6 +65,14 @@ class LocalEngine(Generic[C]):
         reranker: str | None = None,
     ) -> None:
         self.path = Path(path)
+        self.options = ModelOptions(
+            model=model,
+            device=device,
+            dtype=dtype,
+            max_batch_tokens=max_batch_tokens,
+            generator=generator,
+            reranker=reranker,
+        )
         self._folder = self.path / COLLECTIONS_FOLDER
         # A query runs on one thread; parallelism comes from concurrent requests (ANCHORS: two BLAS threads were slower).
         threadpool_limits(1, user_api="blas")

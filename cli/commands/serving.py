@@ -22,6 +22,7 @@ Examples:
   engine serve --data ./index --address 127.0.0.1:6000 --metrics-port 9090
   engine serve --address 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --api-keys keys.txt
   engine serve --collection papers --migrate-to ./tuned
+  engine serve --processes 4
   engine query "how does it work" --server localhost:50051
 """
 
@@ -55,6 +56,13 @@ PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="MODEL",
     help="Embed --collection with this model in the background; the old vectors serve until that is done.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that answer queries, one a core or fewer; each loads the model. One of them writes.",
+)
 @click.option("--reranker", metavar="NAME", help="A cross-encoder or Qwen3-Reranker for queries that ask for one.")
 @click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info", show_default=True
@@ -73,6 +81,7 @@ def serve_command(
     max_message_mb: int,
     grace_s: float,
     migrate_to: str | None,
+    processes: int,
     reranker: str | None,
     log_level: str,
 ) -> None:
@@ -81,8 +90,9 @@ def serve_command(
     The address is printed on stdout when the server accepts calls. Beyond this machine the server asks for TLS and API
     keys. This process owns the data folder; other commands reach it with --server.
     """
-    from cli.session import named_model, open_data, open_session
-    from engine.server import ServerConfig, serve
+    from cli.session import named_model, open_data
+    from engine.server import ServerConfig
+    from engine.server.processes import serve_processes
 
     settings = current_settings()
     if settings.server:
@@ -103,8 +113,8 @@ def serve_command(
     )
     announce = _announce_json if settings.json else _announce
     if migrate_to is None:
-        with open_session(settings, create=True, reranker=reranker) as engine:
-            serve(engine, config, on_ready=announce)
+        with open_data(settings, command="serve", create=True, reranker=reranker) as engine:
+            serve_processes(engine, config, processes, on_ready=announce)
         return
     from engine.migration import migrating
 
@@ -116,7 +126,7 @@ def serve_command(
         open_data(settings, command="serve", reranker=reranker) as local,
         migrating(local, settings.collection, model),
     ):
-        serve(local, config, on_ready=announce)
+        serve_processes(local, config, processes, on_ready=announce)
 
 
 def _announce(server: Server) -> None:

@@ -2,7 +2,7 @@
 
 Start at ``engine.server.server``: it builds the parts and owns their lives. One call: ``auth`` lets it in, ``servicer``
 finds a pool, ``calls`` reads the request, asks the engine and writes the answer, ``status`` turns an error into a
-status.
+status. ``processes`` runs several of them on one port, of which all but one ``forwarding`` what they cannot answer.
 """
 
 from engine.server.config import ServerConfig

@@ -67,6 +67,9 @@ class ServerConfig:
         ingest_window_items: documents of one stream that are read and not yet acknowledged.
         ingest_window_mb: the same in MiB.
         grace_s: how long calls in flight may go on after SIGTERM.
+        shared_port: other processes of this server have the same port; the system chooses one for every connection.
+        writer_socket: the process that writes listens here, too, for calls that the others forward.
+        forward_to: this process only reads, and forwards all other calls to this writer_socket.
     """
 
     address: str = "127.0.0.1:50051"
@@ -94,6 +97,9 @@ class ServerConfig:
     ingest_window_items: int = 4096
     ingest_window_mb: int = 32
     grace_s: float = 30.0
+    shared_port: bool = False
+    writer_socket: Path | None = None
+    forward_to: Path | None = None
 
     def __post_init__(self) -> None:
         split_address(self.address)

@@ -23,10 +23,14 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method of the service: the role that it needs and the pool of threads that serves it."""
+    """One method of the service: the role that it needs and the pool of threads that serves it.
+
+    ``follows``: it needs nothing but the data folder, so a process that does not write answers it, too.
+    """
 
     role: Role
     pool: PoolName
+    follows: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -41,11 +45,11 @@ METHODS: dict[str, Method] = {
     "Ingest": Method(Role.WRITE, "write"),
     "Delete": Method(Role.WRITE, "write"),
     "UpdateMetadata": Method(Role.WRITE, "write"),
-    "Get": Method(Role.READ, "search"),
-    "Scroll": Method(Role.READ, "search"),
-    "Count": Method(Role.READ, "search"),
-    "Query": Method(Role.READ, "search"),
-    "QueryBatch": Method(Role.READ, "search"),
+    "Get": Method(Role.READ, "search", follows=True),
+    "Scroll": Method(Role.READ, "search", follows=True),
+    "Count": Method(Role.READ, "search", follows=True),
+    "Query": Method(Role.READ, "search", follows=True),
+    "QueryBatch": Method(Role.READ, "search", follows=True),
     "Embed": Method(Role.READ, "model"),
 }
 

@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -143,7 +143,7 @@ class Server:
             servicer.draining.set()
         finally:
             await server.stop(self._grace_s)
-            await asyncio.to_thread(servicer.close)
+            await servicer.close()
 
     def _build(self, servicer: EngineServicer, checks: DrainingHealth) -> AioServer:
         if api_implementation.Type() != "upb":
@@ -161,6 +161,8 @@ class Server:
         return server
 
     def _bind(self, server: AioServer) -> int:
+        if self._config.writer_socket is not None:
+            server.add_insecure_port(f"unix:{self._config.writer_socket}")
         try:
             if self._tls is None:
                 port: int = server.add_insecure_port(self._config.address)
@@ -200,13 +202,20 @@ class DrainingHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpc i
             drained.cancel()
 
 
-def serve(engine: EngineApi, config: ServerConfig, *, on_ready: Callable[[Server], None] | None = None) -> None:
+def serve(
+    engine: EngineApi,
+    config: ServerConfig,
+    *,
+    on_ready: Callable[[Server], None] | None = None,
+    beside: Callable[[Server], AbstractContextManager[None]] | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT, drains, and closes the engine. For the main thread.
 
     Args:
         engine: what to serve; closed on return, whatever happens.
         config: how.
         on_ready: called once with the running server, say to print its address.
+        beside: what runs beside the server: entered before ``on_ready``, left before the server drains.
 
     Raises:
         CannotBind: the address is taken. InvalidArgument: the configuration cannot be used.
@@ -219,9 +228,10 @@ def serve(engine: EngineApi, config: ServerConfig, *, on_ready: Callable[[Server
             gc.freeze()  # what is loaded now lives as long as the process: no collection need visit it again
             server.start()
             try:
-                if on_ready is not None:
-                    on_ready(server)
-                stop.wait()
+                with nullcontext() if beside is None else beside(server):
+                    if on_ready is not None:
+                        on_ready(server)
+                    stop.wait()
             finally:
                 server.stop()
     finally:
@@ -252,7 +262,7 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", config.max_concurrent_streams),
-        ("grpc.so_reuseport", 0),  # else a second server binds the same port, silently
+        ("grpc.so_reuseport", config.shared_port),  # else a second server binds the same port, silently
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 0),

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -20,6 +21,7 @@ from engine.api import EngineApi
 from engine.errors import InvalidArgument, Overloaded
 from engine.server.calls import Calls
 from engine.server.config import MIB, ServerConfig
+from engine.server.forwarding import Forwarder
 from engine.server.ingest import IngestStream, parse_request
 from engine.server.limits import Pool, Window
 from engine.server.methods import METHODS, SERVICE
@@ -47,27 +49,30 @@ class EngineServicer:
             "write": config.write_timeout_s,
             "model": config.model_timeout_s,
         }
+        self._forwarder = None if config.forward_to is None else Forwarder(f"unix:{config.forward_to}")
         self._n_streams = 0
         self.draining = asyncio.Event()
         metrics.watch_pools(self._pools.values())
 
     def handler(self) -> RpcHandler:
         """The service's methods in gRPC's form, from bytes to bytes."""
-        work = self._calls.by_name()
-        handlers = {
-            method.name: grpc.stream_stream_rpc_method_handler(self._ingest)
-            if method.client_streaming
-            else grpc.unary_unary_rpc_method_handler(
-                self._unary(method.name, GetMessageClass(method.input_type), work[method.name])
-            )
-            for method in SERVICE.methods
-        }
+        handlers = {method.name: self._handler(method) for method in SERVICE.methods}
         return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
-    def close(self) -> None:
-        """Waits for the work in hand. Blocking: not for the event loop."""
+    def _handler(self, method: MethodDescriptor) -> RpcHandler:
+        if self._forwarder is not None and not METHODS[method.name].follows:
+            return self._forwarder.handler(method.name, streaming=method.client_streaming)
+        if method.client_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._ingest)
+        work = self._calls.by_name()[method.name]
+        return grpc.unary_unary_rpc_method_handler(self._unary(method.name, GetMessageClass(method.input_type), work))
+
+    async def close(self) -> None:
+        """Waits for the work in hand."""
+        if self._forwarder is not None:
+            await self._forwarder.close()
         for pool in self._pools.values():
-            pool.close()
+            await asyncio.to_thread(pool.close)
 
     def _unary(self, name: str, request_class: type[Message], work: Work) -> Callable[[bytes, Any], Any]:
         pool = self._pools[METHODS[name].pool]

@@ -68,6 +68,9 @@ def test_a_migrated_collection_is_followed_to_its_new_generation(engine, collect
     assert reader.call("c().info().model") == "first"
     migrate(engine, "c", model="second")
     assert reader.call("c().info().model") == "second"
+    shown = "[(h.doc_id, round(h.score, 5)) for h in c().query('cat number 7', mode='dense', limit=5).hits]"
+    hits = collection.query("cat number 7", mode="dense", limit=5).hits
+    assert reader.call(shown) == [[hit.doc_id, round(hit.score, 5)] for hit in hits]
     collection.upsert([{"doc_id": "new", "text": "a dog"}])
     assert reader.call(IDS_OF.format("dog")) == ["new"]
 

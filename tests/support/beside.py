@@ -13,6 +13,7 @@ from engine.collection import Collection
 from engine.following import Follower
 from engine.generation import Generation
 from engine.reading import CollectionReader, View
+from tests.support.hash_model import HashModel
 
 
 class Beside(CollectionReader):
@@ -52,7 +53,7 @@ class Beside(CollectionReader):
 
 
 class ReaderProcess:
-    """`engine.open_reader` in a process of its own; its collection "c" answers calls by name."""
+    """`engine.open_reader` in a process of its own, with the hash model "first" and a collection "c"."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -85,6 +86,7 @@ def _main(folder: str) -> None:
     from engine import open_reader
 
     with open_reader(folder, model=None) as engine:
+        engine._model = HashModel("first")
         names = {"engine": engine, "c": lambda: engine.get_collection("c"), "kept": []}
         for line in sys.stdin:
             try:

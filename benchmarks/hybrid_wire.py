@@ -27,6 +27,8 @@ Pair = tuple[str, np.ndarray]
 def measure(folder: Path, corpus: Corpus, seconds: float) -> dict[str, object]:
     """Latency of one client and queries a second of eight, one by one and in batches; beside an echo of as many bytes.
 
+    The loads are put on a server of one process, and on one with a process for every core.
+
     Args:
         folder: of the engine's data, with a collection "c"; no process has it open.
         corpus: whose queries are asked.
@@ -34,28 +36,35 @@ def measure(folder: Path, corpus: Corpus, seconds: float) -> dict[str, object]:
     """
     pairs = list(zip(corpus.queries, corpus.query_vectors, strict=True))
     result: dict[str, object] = {}
-    with _serving(folder) as pid:
-        result |= _serial(pairs)
-        loads = (("all", {}, 1), ("one by one", TRIMMED, 1), ("batches of 32", TRIMMED, 32))
-        result["loads"] = [
-            {"load": name, **_load(pid, pairs, options, batch, seconds)} for name, options, batch in loads
-        ]
-    with _echoing() as pid:
-        result["echo"] = _run_clients(pid, _echo_client, (seconds,), seconds)
+    loads = (("all", {}, 1), ("one by one", TRIMMED, 1), ("batches of 32", TRIMMED, 32))
+    measured: list[dict[str, object]] = []
+    for processes in sorted({1, os.cpu_count() or 1}):
+        with _serving(folder, processes) as pids:
+            if processes == 1:
+                result |= _serial(pairs)
+            for name, options, batch in loads:
+                found = _load(pids, pairs, options, batch, seconds)
+                measured.append({"load": f"{name}, processes: {processes}", **found})
+    result["loads"] = measured
+    with _echoing() as pids:
+        result["echo"] = _run_clients(pids, _echo_client, (seconds,), seconds)
         result["echo_after_pause_p50_ms"] = _spaced_echo(float(str(result["inside_p50_ms"])) / 1e3)
     return result
 
 
 @contextmanager
-def _serving(folder: Path) -> Iterator[int]:
+def _serving(folder: Path, processes: int) -> Iterator[list[int]]:
+    """The server's processes."""
     command = ["serve", "--model", "none", "--data", str(folder), "--address", ADDRESS, "--log-level", "warning"]
+    command += ["--processes", str(processes)]
     code = "from cli.main import main; main()"
     server = subprocess.Popen([sys.executable, "-c", code, *command], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
         assert "listens" in line, line
-        yield server.pid
+        children = Path(f"/proc/{server.pid}/task").glob("*/children")
+        yield [server.pid, *(int(child) for task in children for child in task.read_text().split())]
     finally:
         server.terminate()
         server.wait(60)
@@ -100,12 +109,17 @@ def _spaced_echo(pause_s: float) -> float:
     return float(np.median(took))
 
 
-def _load(pid: int, pairs: list[Pair], options: dict[str, object], batch: int, seconds: float) -> dict[str, float]:
-    return _run_clients(pid, _query_client, (pairs, options, batch, seconds), seconds)
+def _load(
+    pids: list[int], pairs: list[Pair], options: dict[str, object], batch: int, seconds: float
+) -> dict[str, float]:
+    return _run_clients(pids, _query_client, (pairs, options, batch, seconds), seconds)
 
 
 def _run_clients(
-    pid: int, client: Callable[..., tuple[int, float, list[float]]], arguments: tuple[object, ...], seconds: float
+    pids: list[int],
+    client: Callable[..., tuple[int, float, list[float]]],
+    arguments: tuple[object, ...],
+    seconds: float,
 ) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(CLIENTS + 1)
@@ -115,9 +129,9 @@ def _run_clients(
         for process in clients:
             process.start()
         start.wait()
-        cpu = _cpu_s(pid)
+        cpu = sum(map(_cpu_s, pids))
         done = list(waiting.map(lambda pipe: pipe[0].recv(), pipes))
-        cpu = _cpu_s(pid) - cpu
+        cpu = sum(map(_cpu_s, pids)) - cpu
         for process in clients:
             process.join()
     n = sum(count for count, _, _ in done)
@@ -188,13 +202,13 @@ asyncio.run(main())
 
 
 @contextmanager
-def _echoing() -> Iterator[int]:
+def _echoing() -> Iterator[list[int]]:
     """A server of the same kind that does nothing: what gRPC itself costs on this machine."""
     server = subprocess.Popen([sys.executable, "-c", ECHO, ECHO_ADDRESS], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "up\n"
-        yield server.pid
+        yield [server.pid]
     finally:
         server.kill()
         server.wait()

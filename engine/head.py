@@ -12,7 +12,7 @@ from engine.segment import Segment
 from engine.snapshot import LiveSegment
 from engine.storage.kv import Transaction
 from engine.storage.records import PassageBlock
-from engine.storage.store import read_document, stored_blocks
+from engine.storage.store import read_documents, stored_blocks
 
 # The head is rebuilt in segments of this many passages, to bound the memory of one build.
 HEAD_CHUNK_ROWS = 16_384
@@ -38,7 +38,7 @@ def stored_head(transaction: Transaction, schema: CollectionSchema, start: int, 
 
 def _built(transaction: Transaction, schema: CollectionSchema, versions: list[tuple[int, PassageBlock]]) -> Segment:
     doc_nos = [doc_no for doc_no, _ in versions]
-    metadata = [read_document(transaction, doc_no).metadata for doc_no in doc_nos]
+    metadata = [record.metadata for record in read_documents(transaction, doc_nos)]
     blocks = [block for _, block in versions]
     return Segment.build(schema, doc_nos, metadata, [block.n_passages for block in blocks], blocks)
 

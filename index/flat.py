@@ -18,14 +18,14 @@ import numpy as np
 
 from index.arrays import Bytes, Codes, Floats, Mask, Rows, freeze, load_array, save_array
 from index.errors import CorruptIndexFile
-from index.kernels import code_scan
+from index.hits import Hits
+from index.kernels import code_dots, code_scan
 from index.simd import LANES
 
 LEVELS = 16
 REACH = 3.0  # standard deviations that the levels cover; rows beyond take the last level
 GREATEST = 127.0  # of the weights of a quantised query
 
-_NO_MASK = freeze(np.empty(0, np.bool_))
 _CHUNK = 65_536  # rows quantised at a time
 
 
@@ -97,9 +97,12 @@ class FlatIndex:
             allow: bool[n_rows], or None for all rows.
         """
         del width
-        mask = _NO_MASK if allow is None else freeze(allow)
-        rows: Rows = code_scan(self.codes, self.quantised(query), min(depth, len(self.codes)), mask)
-        return rows
+        asked = self.quantised(query)
+        if allow is None:
+            rows: Rows = code_scan(self.codes, asked, min(depth, len(self.codes)))
+            return rows
+        allowed = np.flatnonzero(allow)  # a list of rows is asked for ahead, where a mask leaves gaps in a scan
+        return Hits.best(allowed, code_dots(self.codes, asked, allowed), depth).rows
 
     def quantised(self, query: Floats) -> Codes:
         """The query in the steps of the codes, in 8 bits: int8[2 * width], zero in the padding.

@@ -30,7 +30,7 @@ EF = 200  # width of a search
 # product send every search through the longest rows (50,000 rows, prefix 96 of 384, recall@10 0.987 against 0.997).
 SPACE = "l2"
 ENTRIES = 256  # rows of which the nearest is where a search begins
-SCAN_SHARE = 2  # codes that a scan reads in the time in which the graph reads one
+SCAN_SHARE = 3  # codes that a scan reads in the time in which the graph reads one
 
 
 class HnswIndex:

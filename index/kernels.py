@@ -175,14 +175,13 @@ def _half_dot(bits: Bits, query: Floats) -> np.float32:
 
 
 @kernel
-def half_scan(bits: Bits, query: Floats, k: int, allow: Mask) -> tuple[Floats, Rows]:
+def half_scan(bits: Bits, query: Floats, k: int) -> tuple[Floats, Rows]:
     """The ``k`` best float16 rows by exact dot product, in no order.
 
     Args:
         bits: uint16[n, dim], the bit patterns of the float16 values.
         query: float32[dim].
         k: at least 1.
-        allow: bool[n], or empty for all rows.
 
     Returns:
         scores float32[<= k], rows int64[<= k].
@@ -192,24 +191,21 @@ def half_scan(bits: Bits, query: Floats, k: int, allow: Mask) -> tuple[Floats, R
     ahead = 1 + BYTES_AHEAD // (2 * dim)
     size = 0
     for row in range(bits.shape[0]):
-        if allow.size == 0 or (row + ahead < allow.size and allow[row + ahead]):
-            prefetch_row(flat, (row + ahead) * dim, dim)
-        if allow.size == 0 or allow[row]:
-            score = _half_dot(bits[row], query)
-            if size < k or score > scores[0]:  # an equal score of a later row ranks after
-                size = offer(scores, rows, size, score, row)
+        prefetch_row(flat, (row + ahead) * dim, dim)
+        score = _half_dot(bits[row], query)
+        if size < k or score > scores[0]:  # an equal score of a later row ranks after
+            size = offer(scores, rows, size, score, row)
     return scores[:size], rows[:size]
 
 
 @kernel
-def code_scan(codes: Bytes, query: Codes, k: int, allow: Mask) -> Rows:
+def code_scan(codes: Bytes, query: Codes, k: int) -> Rows:
     """The ``k`` rows of 4-bit codes with the greatest dot products, best first.
 
     Args:
         codes: uint8[n, width], width a multiple of ``simd.LANES``; see ``simd.nibble_dot``.
         query: int8[2 * width].
         k: at least 1.
-        allow: bool[n], or empty for all rows.
 
     Returns:
         int64[<= k].
@@ -219,13 +215,32 @@ def code_scan(codes: Bytes, query: Codes, k: int, allow: Mask) -> Rows:
     ahead = 1 + BYTES_AHEAD // width
     size = 0
     for row in range(codes.shape[0]):
-        if allow.size == 0 or (row + ahead < allow.size and allow[row + ahead]):
-            prefetch_row(flat, (row + ahead) * width, width)
-        if allow.size == 0 or allow[row]:
-            score = np.float32(nibble_dot(flat, row * width, query))
-            if size < k or score > scores[0]:
-                size = offer(scores, rows, size, score, row)
+        prefetch_row(flat, (row + ahead) * width, width)
+        score = np.float32(nibble_dot(flat, row * width, query))
+        if size < k or score > scores[0]:
+            size = offer(scores, rows, size, score, row)
     return rows[:size][np.argsort(-scores[:size])]
+
+
+@kernel
+def code_dots(codes: Bytes, query: Codes, rows: Rows) -> Floats:
+    """The dot products of some rows of 4-bit codes with a query, which ``code_scan`` takes of all.
+
+    Args:
+        codes: uint8[n, width], width a multiple of ``simd.LANES``.
+        query: int8[2 * width].
+        rows: int64[m].
+
+    Returns:
+        float32[m].
+    """
+    scores = np.empty(rows.size, np.float32)
+    flat, width = codes.reshape(-1), codes.shape[1]
+    ahead = 1 + BYTES_AHEAD // width
+    for i in range(rows.size):
+        prefetch_row(flat, rows[min(i + ahead, rows.size - 1)] * width, width)
+        scores[i] = np.float32(nibble_dot(flat, rows[i] * width, query))
+    return scores
 
 
 BLOCK = 64  # values looked at together: one SIMD comparison loop tells whether any of them matters

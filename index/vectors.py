@@ -14,8 +14,6 @@ from index.errors import DimensionMismatch, InvalidIndexInput
 from index.hits import Hits
 from index.kernels import half_dots, half_scan
 
-_NO_MASK = freeze(np.empty(0, np.bool_))
-
 
 def check_query(query: Floats, dim: int) -> Floats:
     """A private copy of the query as float32[dim].
@@ -56,11 +54,10 @@ def scan(vectors: Halves, query: Floats, k: int, allow: Mask | None = None) -> H
     k = min(k, vectors.shape[0])
     if k <= 0:
         return Hits.none()
-    if allow is not None and 4 * np.count_nonzero(allow) < allow.size:
+    if allow is not None:
         rows = np.flatnonzero(allow)
         return Hits.best(rows, score_rows(vectors, query, rows), k)
-    mask = _NO_MASK if allow is None else freeze(allow)
-    scores, rows = half_scan(_bits(vectors), check_query(query, vectors.shape[1]), k, mask)
+    scores, rows = half_scan(_bits(vectors), check_query(query, vectors.shape[1]), k)
     return Hits.best(rows, scores, k)
 
 

@@ -3,7 +3,8 @@
 Scatter-add in windows as in SINDI (Li et al., PVLDB 2026) and in Qdrant's sparse index, made rank-safe: impacts are rounded up,
 so what the walked terms add to a row, plus the most that the others can add, bounds the row's score from above. As in MaxScore
 (Turtle, Flood 1995), long lists that add little are not walked but looked up, in the forward index, for the few rows
-whose bound reaches the k-th exact score; here the split is chosen once for all rows, by its estimated cost.
+whose bound reaches the k-th exact score; here the split is the same for all rows, and chosen by its estimated cost: again
+after every walk, since only the sums tell how many rows a longer walk really leaves.
 """
 
 from __future__ import annotations
@@ -274,12 +275,10 @@ def search(
     stop = covering(rest, FIRST_COVER)
     add_terms(postings.words, walk, (0, stop), window, room)
     seeds, size = score_greatest(forward, query, weighting, allow, room, (scores, rows, 0), SEEDS * k)
-    done = stop
-    if size < k:
-        stop = m
-    elif done < m:
-        stop = choose_stop(walk, room, allow, done, scores[0] / scale, window)
-    add_terms(postings.words, walk, (done, stop), window, room)
+    done = 0
+    while done < stop:
+        done, stop = stop, m if size < k else choose_stop(walk, room, allow, stop, scores[0] / scale, window)
+        add_terms(postings.words, walk, (done, stop), window, room)
     forget(room, seeds)  # scored already
     size = score_reaching(forward, query, weighting, allow, room, (scores, rows, size), (scale, rest[stop]))
     return scores[:size], rows[:size]

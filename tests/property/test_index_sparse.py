@@ -141,6 +141,26 @@ def test_long_queries_find_the_best_rows_wherever_the_walk_stops(seed, counts, k
         assert same_hits(index.search(query, k, allow=allow), expected)
 
 
+@settings(deadline=None, max_examples=25)
+@given(SEEDS, st.sampled_from([1, 10, 90]), st.sampled_from([64, 65_536]), st.integers(1, 20))
+def test_a_walk_in_many_stages_finds_the_same_rows(seed, k, window, stage):
+    rows = random_rows(seed, 700, n_terms=400, max_nnz=90, counts=True)
+    query = random_query(seed + 1, n_terms=420, max_terms=150)
+    index = build(rows, True, window)
+    expected = naive_best(naive_sparse_scores(rows, query, index.bm25, index.avg_len), k, above=0.0)
+
+    def stop_often(walk, sums, allow, done, wanted, window):
+        """A few terms on, until the bounds allow to stop and some more are walked."""
+        last = walk[1].size - 1
+        return done if wanted - walk[1][done] >= 1.0 and done % 3 == 0 else min(last, done + stage)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse, "FEW_ALLOWED", -1)
+        patch.setattr(sparse_kernels, "choose_stop", stop_often)
+        patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
+        assert same_hits(index.search(query, k), expected)
+
+
 @CASES
 @given(SEEDS, st.integers(1, 200), st.integers(1, 12), st.booleans())
 def test_an_approximate_search_gives_exact_scores(seed, n_rows, k, counts):

@@ -70,6 +70,14 @@ def covering(rest: Doubles, part: float) -> int:
 
 
 @kernel
+def first_stop(walk: Walk, n_windows: int, seeds: int) -> int:
+    """How many terms to walk before rows are scored: all, when that costs no more than scoring the seeds."""
+    rest, df = walk[1], walk[2]
+    whole = df.sum() * POSTING_COST + df.size * n_windows * BLOCK_COST
+    return df.size if whole <= seeds * ROW_COST else covering(rest, FIRST_COVER)
+
+
+@kernel
 def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums: Bits) -> None:
     """Add the postings of the terms [first, last) of a walk to the rows' sums; sums of the first terms begin at zero.
 
@@ -272,11 +280,12 @@ def search(
     walk = plan_walk(postings, statistics[0], statistics[1], query)
     rest, scale = walk[1], walk[5] * slack
     m = rest.size - 1
-    stop = covering(rest, FIRST_COVER)
+    stop = first_stop(walk, (room.size + window - 1) // window, SEEDS * k)
     add_terms(postings.words, walk, (0, stop), window, room)
-    seeds, size = score_greatest(forward, query, weighting, allow, room, (scores, rows, 0), SEEDS * k)
+    n_seeds = k if stop == m else SEEDS * k
+    seeds, size = score_greatest(forward, query, weighting, allow, room, (scores, rows, 0), n_seeds)
     done = 0
-    while done < stop:
+    while done < stop < m:
         done, stop = stop, m if size < k else choose_stop(walk, room, allow, stop, scores[0] / scale, window)
         add_terms(postings.words, walk, (done, stop), window, room)
     forget(room, seeds)  # scored already

@@ -20,6 +20,11 @@ def build(rows, counts, window, avg_len=None):
     return SparseIndex.build(rows, bm25=Bm25() if counts else None, avg_len=avg_len, window=window)
 
 
+def cover_first(walk, n_windows, seeds):
+    """The first stop of a query that is too costly to be walked whole."""
+    return sparse_kernels.covering(walk[1], sparse_kernels.FIRST_COVER)
+
+
 @CASES
 @given(SEEDS, st.integers(0, 150), st.booleans(), st.integers(1, 64), st.integers(1, 40), st.booleans(), st.booleans())
 def test_search_equals_scoring_every_row(seed, n_rows, counts, window, k, filtered, by_postings):
@@ -136,6 +141,7 @@ def test_long_queries_find_the_best_rows_wherever_the_walk_stops(seed, counts, k
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse, "FEW_ALLOWED", -1)
         assert same_hits(index.search(query, k, allow=allow), expected)
+        patch.setattr(sparse_kernels, "first_stop", cover_first)
         patch.setattr(sparse_kernels, "choose_stop", stop_early)
         patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
         assert same_hits(index.search(query, k, allow=allow), expected)
@@ -156,6 +162,7 @@ def test_a_walk_in_many_stages_finds_the_same_rows(seed, k, window, stage):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse, "FEW_ALLOWED", -1)
+        patch.setattr(sparse_kernels, "first_stop", cover_first)
         patch.setattr(sparse_kernels, "choose_stop", stop_often)
         patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
         assert same_hits(index.search(query, k), expected)

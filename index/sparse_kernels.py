@@ -122,7 +122,7 @@ def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, w
         sums: uint16[n_blocks, BLOCK] of the first ``done`` terms.
         allow: bool[n_rows], or empty for all rows.
         done: terms walked.
-        wanted: the k-th exact score so far, in steps.
+        wanted: the score that a row must reach, in steps.
         window: rows a window.
     """
     n_windows = (sums.size + window - 1) // window
@@ -142,7 +142,7 @@ def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, w
         cut = wanted - rest[stop]
         if cut < 1.0 and stop < m:
             continue
-        likely = max(0, int(cut - TYPICAL_GAIN * (rest[done] - rest[stop]))) >> 8
+        likely = int(max(0.0, min(65_535.0, cut - TYPICAL_GAIN * (rest[done] - rest[stop])))) >> 8
         cost = walked + counts[likely] * SAMPLE * ROW_COST
         if cost < least:
             best, least = stop, cost
@@ -159,11 +159,10 @@ def any_sum_reaches(sums: Bits, block: int, cut: np.uint16) -> bool:
 
 
 @kernel
-def greatest_sums(sums: Bits, allow: Mask, count: int) -> Rows:
-    """The ``count`` allowed rows with the greatest sums above 0, in no order; of equal sums the earlier rows."""
+def greatest_sums(sums: Bits, allow: Mask, count: int, cut: np.uint16) -> Rows:
+    """The ``count`` allowed rows with the greatest sums of at least ``cut``, in no order; of equal sums the earlier rows."""
     best, rows = np.empty(count, np.uint16), np.empty(count, np.int64)
     size = 0
-    cut = np.uint16(1)
     for block in range(sums.shape[0]):
         if not any_sum_reaches(sums, block, cut):
             continue
@@ -172,22 +171,24 @@ def greatest_sums(sums: Bits, allow: Mask, count: int) -> Rows:
             if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
                 size = offer(best, rows, size, sums[block, lane], row)
                 if size == count:
-                    cut = np.uint16(min(65_534, best[0]) + 1)
+                    cut = max(cut, np.uint16(min(65_534, best[0]) + 1))
     return rows[:size]
 
 
 @kernel
-def score_greatest(
-    forward: Forward, query: Query, weighting: Weighting, allow: Mask, sums: Bits, heap: Heap, count: int
-) -> tuple[Rows, int]:
-    """Score the ``count`` allowed rows with the greatest sums; the rows, and how many places of the heap are filled now."""
+def offer_all(heap: Heap, exact: Floats, found: Rows, least: np.float32) -> int:
+    """Put the rows that score above 0 and at least ``least`` into the heap; how many of its places are filled now."""
     scores, rows, size = heap
-    found = greatest_sums(sums, allow, count)
-    exact = score_rows(forward, found, query, weighting)
     for i in range(found.size):
-        if exact[i] > 0.0:
+        if exact[i] > 0.0 and exact[i] >= least:
             size = offer(scores, rows, size, exact[i], found[i])
-    return found, size
+    return size
+
+
+@kernel
+def score_to_reach(heap: Heap, least: np.float32) -> np.float32:
+    """What a row must score to be among the best: as much as the k-th, when there are k, and ``least``."""
+    return max(least, heap[0][0]) if heap[2] == heap[0].size else least
 
 
 @kernel
@@ -199,6 +200,7 @@ def score_reaching(
     sums: Bits,
     heap: Heap,
     scale: tuple[float, float],
+    least: np.float32,
 ) -> int:
     """Score every allowed row whose sum reaches the k-th best, which rises meanwhile; places of the heap that are filled.
 
@@ -210,9 +212,10 @@ def score_reaching(
         sums: uint16[n_blocks, BLOCK] by row; 0 for rows that are not to be scored.
         heap: the best so far.
         scale: how much score a step is worth at most, and how many steps the terms that were not walked can add.
+        least: rows that score less are not wanted.
     """
     scores, rows, size = heap
-    cut = least_sum(scores[0], scale) if size == scores.size else np.uint16(1)
+    cut = least_sum(score_to_reach(heap, least), scale)
     waiting = np.empty(TOGETHER + BLOCK, np.int64)
     n_waiting = 0
     for block in range(sums.shape[0]):
@@ -224,11 +227,8 @@ def score_reaching(
                     n_waiting += 1
         if n_waiting >= TOGETHER or (n_waiting > 0 and block == sums.shape[0] - 1):
             exact = score_rows(forward, waiting[:n_waiting], query, weighting)
-            for i in range(n_waiting):
-                if exact[i] > 0.0:
-                    size = offer(scores, rows, size, exact[i], waiting[i])
-            if size == scores.size:
-                cut = max(cut, least_sum(scores[0], scale))
+            size = offer_all((scores, rows, size), exact, waiting[:n_waiting], least)
+            cut = max(cut, least_sum(score_to_reach((scores, rows, size), least), scale))
             n_waiting = 0
     return size
 
@@ -256,10 +256,11 @@ def search(
     slack: float,
     allow: Mask,
     k: int,
+    least: float,
     window: int,
     room: Bits,
 ) -> tuple[Floats, Rows]:
-    """The exact ``k`` best rows with a score above 0, in no order.
+    """The exact ``k`` best rows with a score above 0 and at least ``least``, in no order.
 
     Args:
         postings: of the segment.
@@ -270,26 +271,29 @@ def search(
         slack: bounds times this are at least the exact scores, rounding included.
         allow: bool[n_rows], or empty for all rows.
         k: at least 1, at most n_rows.
+        least: a float32; what other segments gave already, so that nothing less is wanted.
         window: rows a window.
         room: uint16[n_blocks, BLOCK], scratch for all rows; changed.
 
     Returns:
         scores float32[<= k], rows int64[<= k].
     """
-    scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
+    scores, rows, bar = np.empty(k, np.float32), np.empty(k, np.int64), np.float32(least)
     walk = plan_walk(postings, statistics[0], statistics[1], query)
-    rest, scale = walk[1], walk[5] * slack
+    rest, worth = walk[1], walk[5] * slack
     m = rest.size - 1
     stop = first_stop(walk, (room.size + window - 1) // window, SEEDS * k)
     add_terms(postings.words, walk, (0, stop), window, room)
-    n_seeds = k if stop == m else SEEDS * k
-    seeds, size = score_greatest(forward, query, weighting, allow, room, (scores, rows, 0), n_seeds)
+    seeds = greatest_sums(room, allow, k if stop == m else SEEDS * k, least_sum(bar, (worth, rest[stop])))
+    size = offer_all((scores, rows, 0), score_rows(forward, seeds, query, weighting), seeds, bar)
+    wanted = float(score_to_reach((scores, rows, size), bar)) / worth
     done = 0
     while done < stop < m:
-        done, stop = stop, m if size < k else choose_stop(walk, room, allow, stop, scores[0] / scale, window)
+        done, stop = stop, choose_stop(walk, room, allow, stop, wanted, window)
         add_terms(postings.words, walk, (done, stop), window, room)
     forget(room, seeds)  # scored already
-    size = score_reaching(forward, query, weighting, allow, room, (scores, rows, size), (scale, rest[stop]))
+    scale = (worth, rest[stop])
+    size = score_reaching(forward, query, weighting, allow, room, (scores, rows, size), scale, bar)
     return scores[:size], rows[:size]
 
 
@@ -310,4 +314,4 @@ def search_roughly(
     """
     walk = plan_walk(postings, statistics[0], statistics[1], query)
     add_terms(postings.words, walk, (0, covering(walk[1], part)), window, room)
-    return greatest_sums(room, allow, depth)
+    return greatest_sums(room, allow, depth, np.uint16(1))

@@ -42,6 +42,26 @@ def test_search_equals_scoring_every_row(seed, n_rows, counts, window, k, filter
 
 
 @CASES
+@given(
+    SEEDS, st.integers(1, 150), st.booleans(), st.integers(1, 40), st.sampled_from([0.5, 1.0, 1e9, 1e30]), st.booleans()
+)
+def test_rows_below_the_least_score_are_left_out_and_no_other(seed, n_rows, counts, k, factor, by_postings):
+    rows, query = random_rows(seed, n_rows, counts=counts), random_query(seed + 1)
+    index = build(rows, counts, 32)
+    scores = naive_sparse_scores(rows, query, index.bm25, index.avg_len)
+    # A score that some rows have, so that there are ties with it, or one that few or none reach.
+    least = float(np.float32(scores[seed % n_rows] * factor))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse, "FEW_ALLOWED", -1 if by_postings else sparse.FEW_ALLOWED)
+        found = index.search(query, k, least=least)
+        assert same_hits(found, naive_best(np.where(scores >= least, scores, 0.0), k, above=0.0))
+        if by_postings:
+            patch.setattr(sparse_kernels, "first_stop", cover_first)
+            patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
+            assert same_hits(index.search(query, k, least=least), found)
+
+
+@CASES
 @given(SEEDS, st.integers(1, 80), st.booleans())
 def test_score_and_contributions_equal_the_loop(seed, n_rows, counts):
     rows, query = random_rows(seed, n_rows, counts=counts), random_query(seed + 1)

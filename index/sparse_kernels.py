@@ -23,6 +23,8 @@ MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16
 # The part of the query's reach that is walked first; and how many rows, as a multiple of k, are then scored: on a million real
 # passages their k-th best score is 0.99 of the final one (benchmarks/sparse_search.py), for a twentieth of the postings.
 FIRST_COVER, SEEDS = 0.65, 4
+# A query is walked whole at once where that costs at most so many times the scoring of those rows; 4 to 16 measure the same.
+WHOLE = 8
 # What decides how far to walk, in nanoseconds: a posting, a block of a term in a window, scoring a row exactly.
 POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 600.0
 TYPICAL_GAIN = 0.15  # of the reach still unwalked, what a row near the top gets on average
@@ -71,10 +73,10 @@ def covering(rest: Doubles, part: float) -> int:
 
 @kernel
 def first_stop(walk: Walk, n_windows: int, seeds: int) -> int:
-    """How many terms to walk before rows are scored: all, when that costs no more than scoring the seeds."""
+    """How many terms to walk before rows are scored: all of them, where the walk costs little beside scoring the seeds."""
     rest, df = walk[1], walk[2]
     whole = df.sum() * POSTING_COST + df.size * n_windows * BLOCK_COST
-    return df.size if whole <= seeds * ROW_COST else covering(rest, FIRST_COVER)
+    return df.size if whole <= WHOLE * seeds * ROW_COST else covering(rest, FIRST_COVER)
 
 
 @kernel
@@ -284,8 +286,12 @@ def search(
     m = rest.size - 1
     stop = first_stop(walk, (room.size + window - 1) // window, SEEDS * k)
     add_terms(postings.words, walk, (0, stop), window, room)
-    seeds = greatest_sums(room, allow, k if stop == m else SEEDS * k, least_sum(bar, (worth, rest[stop])))
+    # Whole sums favour the right rows; those that reach a score given from elsewhere are few.
+    wide = SEEDS * k if stop < m or bar > 0.0 else k
+    seeds = greatest_sums(room, allow, wide, least_sum(bar, (worth, rest[stop])))
     size = offer_all((scores, rows, 0), score_rows(forward, seeds, query, weighting), seeds, bar)
+    if stop == m and seeds.size < wide:
+        return scores[:size], rows[:size]  # no other row reaches
     wanted = float(score_to_reach((scores, rows, size), bar)) / worth
     done = 0
     while done < stop < m:

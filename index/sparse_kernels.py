@@ -18,6 +18,7 @@ from index.kernels import BLOCK, kernel, offer
 from index.postings import LEVELS, Forward, Postings, Weighting
 from index.simd import prefetch
 from index.sparse_scores import AHEAD, LINE, Query, score_rows
+from index.sparse_sums import STRETCH, forget, greatest_sums, rows_reaching, stretch_maxima
 
 MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16-bit sum up by one
 # The part of the query's reach that is walked first; and how many rows, as a multiple of k, are then scored: on a million real
@@ -152,32 +153,6 @@ def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, w
 
 
 @kernel
-def any_sum_reaches(sums: Bits, block: int, cut: np.uint16) -> bool:
-    """Whether any of the 64 sums of a block is at least ``cut``; without branches, so that it becomes SIMD code."""
-    reached = np.uint8(0)
-    for lane in range(BLOCK):
-        reached |= np.uint8(sums[block, lane] >= cut)
-    return bool(reached > 0)
-
-
-@kernel
-def greatest_sums(sums: Bits, allow: Mask, count: int, cut: np.uint16) -> Rows:
-    """The ``count`` allowed rows with the greatest sums of at least ``cut``, in no order; of equal sums the earlier rows."""
-    best, rows = np.empty(count, np.uint16), np.empty(count, np.int64)
-    size = 0
-    for block in range(sums.shape[0]):
-        if not any_sum_reaches(sums, block, cut):
-            continue
-        for lane in range(BLOCK):
-            row = block * BLOCK + lane
-            if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
-                size = offer(best, rows, size, sums[block, lane], row)
-                if size == count:
-                    cut = max(cut, np.uint16(min(65_534, best[0]) + 1))
-    return rows[:size]
-
-
-@kernel
 def offer_all(heap: Heap, exact: Floats, found: Rows, least: np.float32) -> int:
     """Put the rows that score above 0 and at least ``least`` into the heap; how many of its places are filled now."""
     scores, rows, size = heap
@@ -200,6 +175,7 @@ def score_reaching(
     weighting: Weighting,
     allow: Mask,
     sums: Bits,
+    maxima: Bits,
     heap: Heap,
     scale: tuple[float, float],
     least: np.float32,
@@ -212,22 +188,19 @@ def score_reaching(
         weighting: of the query.
         allow: bool[n_rows], or empty for all rows.
         sums: uint16[n_blocks, BLOCK] by row; 0 for rows that are not to be scored.
+        maxima: uint16[n_stretches], at least the greatest sum of each stretch.
         heap: the best so far.
         scale: how much score a step is worth at most, and how many steps the terms that were not walked can add.
         least: rows that score less are not wanted.
     """
     scores, rows, size = heap
     cut = least_sum(score_to_reach(heap, least), scale)
-    waiting = np.empty(TOGETHER + BLOCK, np.int64)
+    waiting = np.empty(TOGETHER + STRETCH * BLOCK, np.int64)
     n_waiting = 0
-    for block in range(sums.shape[0]):
-        if any_sum_reaches(sums, block, cut):
-            for lane in range(BLOCK):
-                row = block * BLOCK + lane
-                if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
-                    waiting[n_waiting] = row
-                    n_waiting += 1
-        if n_waiting >= TOGETHER or (n_waiting > 0 and block == sums.shape[0] - 1):
+    for stretch in range(maxima.size):
+        if maxima[stretch] >= cut:
+            n_waiting += rows_reaching(sums, stretch, allow, cut, waiting[n_waiting:])
+        if n_waiting >= TOGETHER or (n_waiting > 0 and stretch == maxima.size - 1):
             exact = score_rows(forward, waiting[:n_waiting], query, weighting)
             size = offer_all((scores, rows, size), exact, waiting[:n_waiting], least)
             cut = max(cut, least_sum(score_to_reach((scores, rows, size), least), scale))
@@ -239,13 +212,6 @@ def score_reaching(
 def least_sum(score: np.float32, scale: tuple[float, float]) -> np.uint16:
     """The least sum, at least 1, of a row that may reach ``score``; a step less, for the rounding of this division."""
     return np.uint16(max(1.0, min(65_535.0, np.floor(score / scale[0] - scale[1]) - 1.0)))
-
-
-@kernel
-def forget(sums: Bits, rows: Rows) -> None:
-    """Set the sums of ``rows`` to zero."""
-    for row in rows:
-        sums[row // BLOCK, row % BLOCK] = np.uint16(0)
 
 
 @kernel
@@ -288,7 +254,8 @@ def search(
     add_terms(postings.words, walk, (0, stop), window, room)
     # Whole sums favour the right rows; those that reach a score given from elsewhere are few.
     wide = SEEDS * k if stop < m or bar > 0.0 else k
-    seeds = greatest_sums(room, allow, wide, least_sum(bar, (worth, rest[stop])))
+    maxima = stretch_maxima(room)
+    seeds = greatest_sums(room, maxima, allow, wide, least_sum(bar, (worth, rest[stop])))
     size = offer_all((scores, rows, 0), score_rows(forward, seeds, query, weighting), seeds, bar)
     if stop == m and seeds.size < wide:
         return scores[:size], rows[:size]  # no other row reaches
@@ -298,8 +265,10 @@ def search(
         done, stop = stop, choose_stop(walk, room, allow, stop, wanted, window)
         add_terms(postings.words, walk, (done, stop), window, room)
     forget(room, seeds)  # scored already
+    if done > 0:
+        maxima = stretch_maxima(room)
     scale = (worth, rest[stop])
-    size = score_reaching(forward, query, weighting, allow, room, (scores, rows, size), scale, bar)
+    size = score_reaching(forward, query, weighting, allow, room, maxima, (scores, rows, size), scale, bar)
     return scores[:size], rows[:size]
 
 
@@ -320,4 +289,4 @@ def search_roughly(
     """
     walk = plan_walk(postings, statistics[0], statistics[1], query)
     add_terms(postings.words, walk, (0, covering(walk[1], part)), window, room)
-    return greatest_sums(room, allow, depth, np.uint16(1))
+    return greatest_sums(room, stretch_maxima(room), allow, depth, np.uint16(1))

@@ -81,14 +81,17 @@ def first_stop(walk: Walk, n_windows: int, seeds: int) -> int:
 
 
 @kernel
-def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums: Bits) -> None:
+def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, allow: Mask, sums: Bits) -> None:
     """Add the postings of the terms [first, last) of a walk to the rows' sums; sums of the first terms begin at zero.
+
+    A row that is not allowed ends with nothing, so that whatever looks at the sums afterwards needs no mask.
 
     Args:
         words: of the postings.
         walk: its cursors are moved.
         terms: first and last.
         window: rows a window.
+        allow: bool[n_rows], or empty for all rows.
         sums: uint16[n_blocks, BLOCK] by row, changed; those behind the last row stay zero.
     """
     steps, cursors = walk[3], walk[4]
@@ -114,16 +117,18 @@ def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums
                     part[run[j]] += step
                 at += 2 + count
             cursors[i, 0] = at
+        allowed = allow[start : start + window]
+        for j in range(allowed.size):
+            part[j] *= np.uint16(allowed[j])
 
 
 @kernel
-def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, window: int) -> int:
+def choose_stop(walk: Walk, sums: Bits, done: int, wanted: float, window: int) -> int:
     """How many terms to walk before the remaining rows are scored one by one, by what both are estimated to cost.
 
     Args:
         walk: of the query.
         sums: uint16[n_blocks, BLOCK] of the first ``done`` terms.
-        allow: bool[n_rows], or empty for all rows.
         done: terms walked.
         wanted: the score that a row must reach, in steps.
         window: rows a window.
@@ -133,7 +138,7 @@ def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, w
     counts = np.zeros(258, np.int64)  # of sampled rows by the upper byte of their sums
     for block in range(0, sums.shape[0], SAMPLE):
         for lane in range(BLOCK):
-            if sums[block, lane] > 0 and (allow.size == 0 or allow[block * BLOCK + lane]):
+            if sums[block, lane] > 0:
                 counts[sums[block, lane] >> 8] += 1
     for i in range(255, -1, -1):
         counts[i] += counts[i + 1]
@@ -173,20 +178,18 @@ def score_reaching(
     forward: Forward,
     query: Query,
     weighting: Weighting,
-    allow: Mask,
     sums: Bits,
     maxima: Bits,
     heap: Heap,
     scale: tuple[float, float],
     least: np.float32,
 ) -> int:
-    """Score every allowed row whose sum reaches the k-th best, which rises meanwhile; places of the heap that are filled.
+    """Score every row whose sum reaches the k-th best, which rises meanwhile; places of the heap that are filled.
 
     Args:
         forward: of the segment.
         query: of the search.
         weighting: of the query.
-        allow: bool[n_rows], or empty for all rows.
         sums: uint16[n_blocks, BLOCK] by row; 0 for rows that are not to be scored.
         maxima: uint16[n_stretches], at least the greatest sum of each stretch.
         heap: the best so far.
@@ -199,7 +202,7 @@ def score_reaching(
     n_waiting = 0
     for stretch in range(maxima.size):
         if maxima[stretch] >= cut:
-            n_waiting += rows_reaching(sums, stretch, allow, cut, waiting[n_waiting:])
+            n_waiting += rows_reaching(sums, stretch, cut, waiting[n_waiting:])
         if n_waiting >= TOGETHER or (n_waiting > 0 and stretch == maxima.size - 1):
             exact = score_rows(forward, waiting[:n_waiting], query, weighting)
             size = offer_all((scores, rows, size), exact, waiting[:n_waiting], least)
@@ -251,24 +254,24 @@ def search(
     rest, worth = walk[1], walk[5] * slack
     m = rest.size - 1
     stop = first_stop(walk, (room.size + window - 1) // window, SEEDS * k)
-    add_terms(postings.words, walk, (0, stop), window, room)
+    add_terms(postings.words, walk, (0, stop), window, allow, room)
     # Whole sums favour the right rows; those that reach a score given from elsewhere are few.
     wide = SEEDS * k if stop < m or bar > 0.0 else k
     maxima = stretch_maxima(room)
-    seeds = greatest_sums(room, maxima, allow, wide, least_sum(bar, (worth, rest[stop])))
+    seeds = greatest_sums(room, maxima, wide, least_sum(bar, (worth, rest[stop])))
     size = offer_all((scores, rows, 0), score_rows(forward, seeds, query, weighting), seeds, bar)
     if stop == m and seeds.size < wide:
         return scores[:size], rows[:size]  # no other row reaches
     wanted = float(score_to_reach((scores, rows, size), bar)) / worth
     done = 0
     while done < stop < m:
-        done, stop = stop, choose_stop(walk, room, allow, stop, wanted, window)
-        add_terms(postings.words, walk, (done, stop), window, room)
+        done, stop = stop, choose_stop(walk, room, stop, wanted, window)
+        add_terms(postings.words, walk, (done, stop), window, allow, room)
     forget(room, seeds)  # scored already
     if done > 0:
         maxima = stretch_maxima(room)
     scale = (worth, rest[stop])
-    size = score_reaching(forward, query, weighting, allow, room, maxima, (scores, rows, size), scale, bar)
+    size = score_reaching(forward, query, weighting, room, maxima, (scores, rows, size), scale, bar)
     return scores[:size], rows[:size]
 
 
@@ -288,5 +291,5 @@ def search_roughly(
     Args are those of ``search``.
     """
     walk = plan_walk(postings, statistics[0], statistics[1], query)
-    add_terms(postings.words, walk, (0, covering(walk[1], part)), window, room)
-    return greatest_sums(room, stretch_maxima(room), allow, depth, np.uint16(1))
+    add_terms(postings.words, walk, (0, covering(walk[1], part)), window, allow, room)
+    return greatest_sums(room, stretch_maxima(room), depth, np.uint16(1))

@@ -2,14 +2,14 @@
 
 After a walk every row has a 16-bit sum, and nearly all of them are too small to matter. So the greatest sum of each stretch
 of rows is taken once, at the speed of the cache; what follows looks only into stretches, and in those into blocks, that hold
-a row worth looking at. Sums: uint16[n_blocks, BLOCK] by row, 0 behind the last row.
+a row worth looking at. Sums: uint16[n_blocks, BLOCK] by row, 0 behind the last row and for rows that may not be found.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from index.arrays import Bits, Mask, Rows
+from index.arrays import Bits, Rows
 from index.kernels import BLOCK, kernel, offer
 
 STRETCH = 8  # blocks that share a maximum: fewer cost more in taking it, more hold a great sum too often
@@ -44,13 +44,12 @@ def any_sum_reaches(sums: Bits, block: int, cut: np.uint16) -> bool:
 
 
 @kernel
-def rows_reaching(sums: Bits, stretch: int, allow: Mask, cut: np.uint16, found: Rows) -> int:
-    """The allowed rows of a stretch whose sums are at least ``cut``.
+def rows_reaching(sums: Bits, stretch: int, cut: np.uint16, found: Rows) -> int:
+    """The rows of a stretch whose sums are at least ``cut``.
 
     Args:
         sums: of all rows.
         stretch: which one.
-        allow: bool[n_rows], or empty for all rows.
         cut: at least 1.
         found: int64[>= STRETCH * BLOCK], changed: begins with these rows, ascending.
 
@@ -61,35 +60,33 @@ def rows_reaching(sums: Bits, stretch: int, allow: Mask, cut: np.uint16, found: 
     for block in range(stretch * STRETCH, min((stretch + 1) * STRETCH, sums.shape[0])):
         if any_sum_reaches(sums, block, cut):
             for lane in range(BLOCK):
-                row = block * BLOCK + lane
-                if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
-                    found[count] = row
+                if sums[block, lane] >= cut:
+                    found[count] = block * BLOCK + lane
                     count += 1
     return count
 
 
 @kernel
-def greatest_sums(sums: Bits, maxima: Bits, allow: Mask, count: int, cut: np.uint16) -> Rows:
-    """The ``count`` allowed rows with the greatest sums of at least ``cut``, in no order; of equal sums the earlier rows.
+def greatest_sums(sums: Bits, maxima: Bits, count: int, cut: np.uint16) -> Rows:
+    """The ``count`` rows with the greatest sums of at least ``cut``, in no order; of equal sums the earlier rows.
 
     Args:
         sums: of all rows.
-        maxima: uint16[n_stretches], at least the greatest sum of each stretch; without ``allow`` just that.
-        allow: bool[n_rows], or empty for all rows.
+        maxima: uint16[n_stretches], the greatest sum of each stretch.
         count: at least 1.
         cut: at least 1.
 
     Returns:
         int64[<= count].
     """
-    if allow.size == 0 and maxima.size >= count:  # so many stretches have a row each with at least this sum
+    if maxima.size >= count:  # so many stretches have a row each with at least this sum
         cut = max(cut, np.partition(maxima, maxima.size - count)[maxima.size - count])
     best, rows, found = np.empty(count, np.uint16), np.empty(count, np.int64), np.empty(STRETCH * BLOCK, np.int64)
     size = 0
     for stretch in range(maxima.size):
         if maxima[stretch] < cut:
             continue
-        for row in found[: rows_reaching(sums, stretch, allow, cut, found)]:
+        for row in found[: rows_reaching(sums, stretch, cut, found)]:
             size = offer(best, rows, size, sums[row // BLOCK, row % BLOCK], row)
         if size == count:
             cut = max(cut, np.uint16(min(65_534, best[0]) + 1))

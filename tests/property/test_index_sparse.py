@@ -153,7 +153,7 @@ def test_long_queries_find_the_best_rows_wherever_the_walk_stops(seed, counts, k
     index = build(rows, counts, window)
     expected = naive_best(naive_sparse_scores(rows, query, index.bm25, index.avg_len), k, allow, above=0.0)
 
-    def stop_early(walk, sums, allow, done, wanted, window):
+    def stop_early(walk, sums, done, wanted, window):
         """The first stop that the bounds allow: most rows are then left to scoring."""
         rest = walk[1]
         return next(i for i in range(done, rest.size) if wanted - rest[i] >= 1.0 or i == rest.size - 1)
@@ -168,14 +168,15 @@ def test_long_queries_find_the_best_rows_wherever_the_walk_stops(seed, counts, k
 
 
 @settings(deadline=None, max_examples=25)
-@given(SEEDS, st.sampled_from([1, 10, 90]), st.sampled_from([64, 65_536]), st.integers(1, 20))
-def test_a_walk_in_many_stages_finds_the_same_rows(seed, k, window, stage):
+@given(SEEDS, st.sampled_from([1, 10, 90]), st.sampled_from([64, 65_536]), st.integers(1, 20), st.booleans())
+def test_a_walk_in_many_stages_finds_the_same_rows(seed, k, window, stage, filtered):
     rows = random_rows(seed, 700, n_terms=400, max_nnz=90, counts=True)
     query = random_query(seed + 1, n_terms=420, max_terms=150)
+    allow = np.random.default_rng(seed).random(700) < 0.4 if filtered else None
     index = build(rows, True, window)
-    expected = naive_best(naive_sparse_scores(rows, query, index.bm25, index.avg_len), k, above=0.0)
+    expected = naive_best(naive_sparse_scores(rows, query, index.bm25, index.avg_len), k, allow, above=0.0)
 
-    def stop_often(walk, sums, allow, done, wanted, window):
+    def stop_often(walk, sums, done, wanted, window):
         """A few terms on, until the bounds allow to stop and some more are walked."""
         last = walk[1].size - 1
         return done if wanted - walk[1][done] >= 1.0 and done % 3 == 0 else min(last, done + stage)
@@ -185,7 +186,7 @@ def test_a_walk_in_many_stages_finds_the_same_rows(seed, k, window, stage):
         patch.setattr(sparse_kernels, "first_stop", cover_first)
         patch.setattr(sparse_kernels, "choose_stop", stop_often)
         patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
-        assert same_hits(index.search(query, k), expected)
+        assert same_hits(index.search(query, k, allow=allow), expected)
 
 
 @CASES

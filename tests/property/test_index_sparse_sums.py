@@ -1,4 +1,4 @@
-"""Laws of the search among a segment's sums: it finds what a sort would, whatever the sums, the mask and the count."""
+"""Laws of the search among a segment's sums: it finds what a sort would, whatever the sums and the count."""
 
 import numpy as np
 import pytest
@@ -11,15 +11,14 @@ from index.sparse_sums import STRETCH
 
 SEEDS = st.integers(0, 2**32 - 1)
 CASES = settings(deadline=None, max_examples=60)
-NO_MASK = np.empty(0, np.bool_)
 
 
 def random_sums(seed, n_blocks, most):
-    """Sums up to ``most``, many of them equal, most of them zero, and a mask for some of the rows."""
+    """Sums up to ``most``, many of them equal, some or most of them zero."""
     rng = np.random.default_rng(seed)
     sums = rng.integers(0, most, (n_blocks, BLOCK), endpoint=True).astype(np.uint16)
     sums[rng.random(sums.shape) < rng.random()] = 0
-    return sums, rng.random(sums.size) < rng.random()
+    return sums
 
 
 def forms(name):
@@ -31,7 +30,7 @@ def forms(name):
 @CASES
 @given(SEEDS, st.integers(1, 40), st.sampled_from([1, 5, 65_535]))
 def test_a_stretch_has_the_greatest_of_its_sums(seed, n_blocks, most):
-    sums, _ = random_sums(seed, n_blocks, most)
+    sums = random_sums(seed, n_blocks, most)
     expected = [int(sums[start : start + STRETCH].max()) for start in range(0, n_blocks, STRETCH)]
     assert sparse_sums.stretch_maxima(sums).tolist() == expected
     assert sparse_sums.greatest_of.py_func(sums.reshape(-1)) == sums.max()
@@ -39,33 +38,29 @@ def test_a_stretch_has_the_greatest_of_its_sums(seed, n_blocks, most):
 
 
 @CASES
-@given(SEEDS, st.integers(1, 40), st.sampled_from([1, 5, 65_535]), st.integers(1, 200), st.booleans(), st.booleans())
-def test_the_greatest_sums_are_those_of_a_sort(seed, n_blocks, most, count, filtered, grown):
-    sums, mask = random_sums(seed, n_blocks, most)
+@given(SEEDS, st.integers(1, 40), st.sampled_from([1, 5, 65_535]), st.integers(1, 200))
+def test_the_greatest_sums_are_those_of_a_sort(seed, n_blocks, most, count):
+    sums = random_sums(seed, n_blocks, most)
     cut = int(np.random.default_rng(seed).integers(1, most, endpoint=True))
     flat = sums.reshape(-1).astype(np.int64)
-    matching = np.flatnonzero((flat >= cut) & (mask if filtered else True))
+    matching = np.flatnonzero(flat >= cut)
     expected = matching[np.lexsort((matching, -flat[matching]))][:count]
-    maxima = sparse_sums.stretch_maxima(sums)
-    if filtered and grown:  # what is forgotten after the maxima were taken leaves them too great
-        maxima = np.minimum(maxima.astype(np.int64) + 3, 65_535).astype(np.uint16)
-    allow = mask if filtered else NO_MASK
     for greatest_sums in forms("greatest_sums"):
-        found = greatest_sums(sums, maxima, allow, count, np.uint16(cut))
+        found = greatest_sums(sums, sparse_sums.stretch_maxima(sums), count, np.uint16(cut))
         assert sorted(found.tolist()) == sorted(expected.tolist())
 
 
 @CASES
-@given(SEEDS, st.integers(1, 40), st.sampled_from([1, 5, 65_535]), st.booleans())
-def test_the_rows_of_all_stretches_that_reach_a_sum_are_all_rows_that_do(seed, n_blocks, most, filtered):
-    sums, mask = random_sums(seed, n_blocks, most)
+@given(SEEDS, st.integers(1, 40), st.sampled_from([1, 5, 65_535]))
+def test_the_rows_of_all_stretches_that_reach_a_sum_are_all_rows_that_do(seed, n_blocks, most):
+    sums = random_sums(seed, n_blocks, most)
     cut = np.uint16(np.random.default_rng(seed).integers(1, most, endpoint=True))
     place, found = np.empty(STRETCH * BLOCK, np.int64), []
     for stretch in range(-(-n_blocks // STRETCH)):
-        counts = [rows(sums, stretch, mask if filtered else NO_MASK, cut, place) for rows in forms("rows_reaching")]
+        counts = [rows(sums, stretch, cut, place) for rows in forms("rows_reaching")]
         assert counts[0] == counts[1]
         found += place[: counts[0]].tolist()
-    assert found == np.flatnonzero((sums.reshape(-1) >= cut) & (mask if filtered else True)).tolist()
+    assert found == np.flatnonzero(sums.reshape(-1) >= cut).tolist()
 
 
 def test_forgotten_rows_have_no_sum():
@@ -78,5 +73,5 @@ def test_forgotten_rows_have_no_sum():
 @pytest.mark.parametrize("count", [1, 700])
 def test_of_equal_sums_the_earlier_rows_are_found(count):
     sums = np.full((40, BLOCK), 9, np.uint16)
-    found = sparse_sums.greatest_sums(sums, sparse_sums.stretch_maxima(sums), NO_MASK, count, np.uint16(1))
+    found = sparse_sums.greatest_sums(sums, sparse_sums.stretch_maxima(sums), count, np.uint16(1))
     assert sorted(found.tolist()) == list(range(count))

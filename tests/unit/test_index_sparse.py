@@ -160,9 +160,9 @@ def test_a_query_of_many_rare_terms_does_not_score_every_row_that_holds_one(monk
     query = SparseQuery(np.arange(24, dtype=np.uint64), np.linspace(1.0, 2.0, 24, dtype=np.float32))
     reaching = []
 
-    def counted(forward, query, weighting, allow, sums, maxima, heap, scale, least):
+    def counted(forward, query, weighting, sums, maxima, heap, scale, least):
         reaching.append(int((sums >= sparse_kernels.least_sum(heap[0][0], scale)).sum()))
-        return score_reaching(forward, query, weighting, allow, sums, maxima, heap, scale, least)
+        return score_reaching(forward, query, weighting, sums, maxima, heap, scale, least)
 
     score_reaching = sparse_kernels.score_reaching
     monkeypatch.setattr(sparse_kernels, "score_reaching", counted)

@@ -18,7 +18,8 @@ from engine.values import Leg, TermContribution
 from index.hits import Hits
 from index.sparse_rows import SparseQuery
 
-_NO_ROWS = np.empty(0, np.int64)
+_NO_ROWS, _NO_SCORES = np.empty(0, np.int64), np.empty(0, np.float32)
+Allowed = Sequence[np.ndarray | None]  # of each segment bool[n_rows], the rows that may be found; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,11 @@ class DenseQuery:
     want: int
     scale: float = 1.0
 
-    def search(self, segment: Segment, depth: int, allow: np.ndarray | None, *, exact: bool) -> Hits:
-        """The best ``depth`` allowed rows of one segment, with exact scores; ``exact``: scan every vector."""
+    def search(self, segments: Sequence[Segment], allowed: Allowed, depth: int, *, exact: bool) -> list[Hits]:
+        """The best ``depth`` allowed rows of each segment, with exact scores; ``exact``: scan every vector."""
+        return [self._search(segment, allow, depth, exact) for segment, allow in zip(segments, allowed, strict=True)]
+
+    def _search(self, segment: Segment, allow: np.ndarray | None, depth: int, exact: bool) -> Hits:
         assert segment.dense is not None
         setting = segment.dense.promise(self.recall_target, self.want).setting
         return segment.dense.search(self.vector, depth, allow=allow, exact=exact or setting is None, setting=setting)
@@ -94,9 +98,22 @@ class LexicalQuery:
     avg_len: float | None
     scale: float
 
-    def search(self, segment: Segment, depth: int, allow: np.ndarray | None, *, exact: bool) -> Hits:
-        """The best ``depth`` allowed rows of one segment that match a term; always exact."""
-        return segment.lexical(self.leg).search(self.query, depth, allow=allow, avg_len=self.avg_len)
+    def search(self, segments: Sequence[Segment], allowed: Allowed, depth: int, *, exact: bool) -> list[Hits]:
+        """The allowed rows of each segment that match a term and may be among the best ``depth`` of all; always exact.
+
+        What scores less than ``depth`` rows of the segments before is left out; what scores the same is not, since equal
+        scores are cut by version. The largest segment is searched first, since its scores leave out most.
+        """
+        hits = [Hits.none()] * len(segments)
+        best, least = _NO_SCORES, 0.0
+        for position in sorted(range(len(segments)), key=lambda position: -segments[position].n_rows):
+            index, allow = segments[position].lexical(self.leg), allowed[position]
+            hits[position] = index.search(self.query, depth, allow=allow, avg_len=self.avg_len, least=least)
+            best = np.concatenate([best, hits[position].scores])
+            if len(best) >= depth:
+                best = np.partition(best, len(best) - depth)[len(best) - depth :]
+                least = float(best[0])
+        return hits
 
     def score(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
         """float32[m]: the exact score of each row (int64[m])."""

@@ -153,15 +153,13 @@ class Search:
 
     def _candidates(self, plan: Plan) -> tuple[list[Found], bool]:
         """What of each segment is among the best ``depth`` of some leg, and whether no leg has more to give."""
-        found: list[dict[Leg, Hits]] = [{} for _ in self.snapshot.segments]
+        segments = [live.segment for live in self.snapshot.segments]
+        found: list[dict[Leg, Hits]] = [{} for _ in segments]
         exhausted = True
         for leg in plan.sources:
             query, depth = self.queries[leg], plan.depth[leg]
             assert not isinstance(query, MultiQuery), "token vectors find nothing by themselves"
-            hits = [
-                query.search(live.segment, depth, allow, exact=plan.exact)
-                for live, allow in zip(self.snapshot.segments, self.selection.allowed, strict=True)
-            ]
+            hits = query.search(segments, self.selection.allowed, depth, exact=plan.exact)
             self.ways[leg] = Counter(h.how for h in hits if h.how)
             total = sum(map(len, hits))
             exhausted = exhausted and total < depth

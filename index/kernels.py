@@ -3,7 +3,7 @@
 Every kernel is serial, releases the GIL and is cached on disk by numba; threads come from whoever serves requests.
 (``parallel=True`` under a threaded server aborts the process with numba's default threading layer.) ``py_func`` of each
 is the same function uncompiled: the tests run both. The kernels of the inverted index are in
-``index/sparse_kernels.py`` and ``index/sparse_scores.py``.
+``index/sparse_kernels.py``, ``index/sparse_sums.py`` and ``index/sparse_scores.py``.
 """
 
 from __future__ import annotations

@@ -205,15 +205,17 @@ class SparseIndex:
         *,
         allow: Mask | None = None,
         avg_len: float | None = None,
+        least: float = 0.0,
         approximate: bool = False,
     ) -> Hits:
-        """The ``k`` best rows with a score above 0.
+        """The ``k`` best rows with a score above 0 and at least ``least``.
 
         Args:
             query: terms the index does not know are ignored.
             k: fewer come back when fewer rows match.
             allow: bool[n_rows]; only rows marked True may come back. None: all rows.
             avg_len: BM25 only: the collection's mean length now. None: as at build.
+            least: a score of 32 bits, that of the k-th hit elsewhere: the greater it is, the less is looked at.
             approximate: walk only the terms that make up most of what the query can reach. The scores of what is found
                 stay exact; of the exact ten best, 0.99 are found on average.
         """
@@ -224,12 +226,13 @@ class SparseIndex:
         n_allowed = self.n_rows if allow is None else np.count_nonzero(allow)
         if n_allowed <= FEW_ALLOWED or resolved[0].size > sparse_kernels.MOST_TERMS:
             rows = np.arange(self.n_rows) if allow is None else np.flatnonzero(allow)
-            return self._best(rows, resolved, k, avg_len).by("scores of all" if allow is None else "scores of matches")
+            hits = self._best(rows, resolved, k, avg_len, least)
+            return hits.by("scores of all" if allow is None else "scores of matches")
         mask = _NO_MASK if allow is None else freeze(allow)
         if not approximate or resolved[0].size <= APPROXIMATE_TERMS:
-            return self._walk(resolved, k, mask, avg_len).by("postings")
+            return self._walk(resolved, k, mask, avg_len, least).by("postings")
         depth = min(self.n_rows, APPROXIMATE_DEPTH[0] * k + APPROXIMATE_DEPTH[1])
-        return self._best(self._roughly(resolved, depth, mask), resolved, k, avg_len).by("strongest postings")
+        return self._best(self._roughly(resolved, depth, mask), resolved, k, avg_len, least).by("strongest postings")
 
     def score(self, query: SparseQuery, rows: Rows, *, avg_len: float | None = None) -> Floats:
         """The exact score of each of ``rows``; 0 where nothing matches.
@@ -283,13 +286,13 @@ class SparseIndex:
     def _score(self, rows: Rows, query: Query, avg_len: float | None) -> Floats:
         return sparse_scores.score_rows(self._forward, rows, query, self._weighting(avg_len))
 
-    def _best(self, rows: Rows, query: Query, k: int, avg_len: float | None) -> Hits:
+    def _best(self, rows: Rows, query: Query, k: int, avg_len: float | None, least: float) -> Hits:
         """The best of the given rows, scored one by one."""
         scores = self._score(rows, query, avg_len)
-        matching = scores > 0.0
+        matching = (scores > 0.0) & (scores >= least)
         return Hits.best(rows[matching], scores[matching], k)
 
-    def _walk(self, query: Query, k: int, allow: Mask, avg_len: float | None) -> Hits:
+    def _walk(self, query: Query, k: int, allow: Mask, avg_len: float | None, least: float) -> Hits:
         """The exact best rows, by the postings."""
         weighting = self._weighting(avg_len)
         # Sums of m float32 products err by less than (m + 8) half-units in the last place, relatively. A greater mean
@@ -297,7 +300,17 @@ class SparseIndex:
         slack = max(1.0, weighting.avg_len / self.avg_len) * (1.0 + (query[0].size + 8) * 2.0**-23)
         statistics = (self._statistics.doc_freq, self._statistics.term_max)
         scores, rows = sparse_kernels.search(
-            self._postings, self._forward, statistics, query, weighting, slack, allow, k, self.window, self._sums()
+            self._postings,
+            self._forward,
+            statistics,
+            query,
+            weighting,
+            slack,
+            allow,
+            k,
+            least,
+            self.window,
+            self._sums(),
         )
         return Hits.best(rows, scores, k)
 

@@ -3,7 +3,8 @@
 Scatter-add in windows as in SINDI (Li et al., PVLDB 2026) and in Qdrant's sparse index, made rank-safe: impacts are rounded up,
 so what the walked terms add to a row, plus the most that the others can add, bounds the row's score from above. As in MaxScore
 (Turtle, Flood 1995), long lists that add little are not walked but looked up, in the forward index, for the few rows
-whose bound reaches the k-th exact score; here the split is chosen once for all rows, by its estimated cost.
+whose bound reaches the k-th exact score; here the split is the same for all rows, and chosen by its estimated cost: again
+after every walk, since only the sums tell how many rows a longer walk really leaves.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from index.kernels import BLOCK, kernel, offer
 from index.postings import LEVELS, Forward, Postings, Weighting
 from index.simd import prefetch
 from index.sparse_scores import AHEAD, LINE, Query, score_rows
+from index.sparse_sums import STRETCH, forget, greatest_sums, rows_reaching, stretch_maxima
 
 MOST_TERMS = 16_384  # of a query whose postings are walked: each may round a 16-bit sum up by one
 # The part of the query's reach that is walked first; and how many rows, as a multiple of k, are then scored: on a million real
 # passages their k-th best score is 0.99 of the final one (benchmarks/sparse_search.py), for a twentieth of the postings.
 FIRST_COVER, SEEDS = 0.65, 4
+# A query is walked whole at once where that costs at most so many times the scoring of those rows; 4 to 16 measure the same.
+WHOLE = 8
 # What decides how far to walk, in nanoseconds: a posting, a block of a term in a window, scoring a row exactly.
 POSTING_COST, BLOCK_COST, ROW_COST = 0.9, 80.0, 600.0
 TYPICAL_GAIN = 0.15  # of the reach still unwalked, what a row near the top gets on average
@@ -69,14 +73,25 @@ def covering(rest: Doubles, part: float) -> int:
 
 
 @kernel
-def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums: Bits) -> None:
+def first_stop(walk: Walk, n_windows: int, seeds: int) -> int:
+    """How many terms to walk before rows are scored: all of them, where the walk costs little beside scoring the seeds."""
+    rest, df = walk[1], walk[2]
+    whole = df.sum() * POSTING_COST + df.size * n_windows * BLOCK_COST
+    return df.size if whole <= WHOLE * seeds * ROW_COST else covering(rest, FIRST_COVER)
+
+
+@kernel
+def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, allow: Mask, sums: Bits) -> None:
     """Add the postings of the terms [first, last) of a walk to the rows' sums; sums of the first terms begin at zero.
+
+    A row that is not allowed ends with nothing, so that whatever looks at the sums afterwards needs no mask.
 
     Args:
         words: of the postings.
         walk: its cursors are moved.
         terms: first and last.
         window: rows a window.
+        allow: bool[n_rows], or empty for all rows.
         sums: uint16[n_blocks, BLOCK] by row, changed; those behind the last row stay zero.
     """
     steps, cursors = walk[3], walk[4]
@@ -102,18 +117,20 @@ def add_terms(words: Bits, walk: Walk, terms: tuple[int, int], window: int, sums
                     part[run[j]] += step
                 at += 2 + count
             cursors[i, 0] = at
+        allowed = allow[start : start + window]
+        for j in range(allowed.size):
+            part[j] *= np.uint16(allowed[j])
 
 
 @kernel
-def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, window: int) -> int:
+def choose_stop(walk: Walk, sums: Bits, done: int, wanted: float, window: int) -> int:
     """How many terms to walk before the remaining rows are scored one by one, by what both are estimated to cost.
 
     Args:
         walk: of the query.
         sums: uint16[n_blocks, BLOCK] of the first ``done`` terms.
-        allow: bool[n_rows], or empty for all rows.
         done: terms walked.
-        wanted: the k-th exact score so far, in steps.
+        wanted: the score that a row must reach, in steps.
         window: rows a window.
     """
     n_windows = (sums.size + window - 1) // window
@@ -121,7 +138,7 @@ def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, w
     counts = np.zeros(258, np.int64)  # of sampled rows by the upper byte of their sums
     for block in range(0, sums.shape[0], SAMPLE):
         for lane in range(BLOCK):
-            if sums[block, lane] > 0 and (allow.size == 0 or allow[block * BLOCK + lane]):
+            if sums[block, lane] > 0:
                 counts[sums[block, lane] >> 8] += 1
     for i in range(255, -1, -1):
         counts[i] += counts[i + 1]
@@ -133,7 +150,7 @@ def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, w
         cut = wanted - rest[stop]
         if cut < 1.0 and stop < m:
             continue
-        likely = max(0, int(cut - TYPICAL_GAIN * (rest[done] - rest[stop]))) >> 8
+        likely = int(max(0.0, min(65_535.0, cut - TYPICAL_GAIN * (rest[done] - rest[stop])))) >> 8
         cost = walked + counts[likely] * SAMPLE * ROW_COST
         if cost < least:
             best, least = stop, cost
@@ -141,44 +158,19 @@ def choose_stop(walk: Walk, sums: Bits, allow: Mask, done: int, wanted: float, w
 
 
 @kernel
-def any_sum_reaches(sums: Bits, block: int, cut: np.uint16) -> bool:
-    """Whether any of the 64 sums of a block is at least ``cut``; without branches, so that it becomes SIMD code."""
-    reached = np.uint8(0)
-    for lane in range(BLOCK):
-        reached |= np.uint8(sums[block, lane] >= cut)
-    return bool(reached > 0)
-
-
-@kernel
-def greatest_sums(sums: Bits, allow: Mask, count: int) -> Rows:
-    """The ``count`` allowed rows with the greatest sums above 0, in no order; of equal sums the earlier rows."""
-    best, rows = np.empty(count, np.uint16), np.empty(count, np.int64)
-    size = 0
-    cut = np.uint16(1)
-    for block in range(sums.shape[0]):
-        if not any_sum_reaches(sums, block, cut):
-            continue
-        for lane in range(BLOCK):
-            row = block * BLOCK + lane
-            if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
-                size = offer(best, rows, size, sums[block, lane], row)
-                if size == count:
-                    cut = np.uint16(min(65_534, best[0]) + 1)
-    return rows[:size]
-
-
-@kernel
-def score_greatest(
-    forward: Forward, query: Query, weighting: Weighting, allow: Mask, sums: Bits, heap: Heap, count: int
-) -> tuple[Rows, int]:
-    """Score the ``count`` allowed rows with the greatest sums; the rows, and how many places of the heap are filled now."""
+def offer_all(heap: Heap, exact: Floats, found: Rows, least: np.float32) -> int:
+    """Put the rows that score above 0 and at least ``least`` into the heap; how many of its places are filled now."""
     scores, rows, size = heap
-    found = greatest_sums(sums, allow, count)
-    exact = score_rows(forward, found, query, weighting)
     for i in range(found.size):
-        if exact[i] > 0.0:
+        if exact[i] > 0.0 and exact[i] >= least:
             size = offer(scores, rows, size, exact[i], found[i])
-    return found, size
+    return size
+
+
+@kernel
+def score_to_reach(heap: Heap, least: np.float32) -> np.float32:
+    """What a row must score to be among the best: as much as the k-th, when there are k, and ``least``."""
+    return max(least, heap[0][0]) if heap[2] == heap[0].size else least
 
 
 @kernel
@@ -186,40 +178,35 @@ def score_reaching(
     forward: Forward,
     query: Query,
     weighting: Weighting,
-    allow: Mask,
     sums: Bits,
+    maxima: Bits,
     heap: Heap,
     scale: tuple[float, float],
+    least: np.float32,
 ) -> int:
-    """Score every allowed row whose sum reaches the k-th best, which rises meanwhile; places of the heap that are filled.
+    """Score every row whose sum reaches the k-th best, which rises meanwhile; places of the heap that are filled.
 
     Args:
         forward: of the segment.
         query: of the search.
         weighting: of the query.
-        allow: bool[n_rows], or empty for all rows.
         sums: uint16[n_blocks, BLOCK] by row; 0 for rows that are not to be scored.
+        maxima: uint16[n_stretches], at least the greatest sum of each stretch.
         heap: the best so far.
         scale: how much score a step is worth at most, and how many steps the terms that were not walked can add.
+        least: rows that score less are not wanted.
     """
     scores, rows, size = heap
-    cut = least_sum(scores[0], scale) if size == scores.size else np.uint16(1)
-    waiting = np.empty(TOGETHER + BLOCK, np.int64)
+    cut = least_sum(score_to_reach(heap, least), scale)
+    waiting = np.empty(TOGETHER + STRETCH * BLOCK, np.int64)
     n_waiting = 0
-    for block in range(sums.shape[0]):
-        if any_sum_reaches(sums, block, cut):
-            for lane in range(BLOCK):
-                row = block * BLOCK + lane
-                if sums[block, lane] >= cut and (allow.size == 0 or allow[row]):
-                    waiting[n_waiting] = row
-                    n_waiting += 1
-        if n_waiting >= TOGETHER or (n_waiting > 0 and block == sums.shape[0] - 1):
+    for stretch in range(maxima.size):
+        if maxima[stretch] >= cut:
+            n_waiting += rows_reaching(sums, stretch, cut, waiting[n_waiting:])
+        if n_waiting >= TOGETHER or (n_waiting > 0 and stretch == maxima.size - 1):
             exact = score_rows(forward, waiting[:n_waiting], query, weighting)
-            for i in range(n_waiting):
-                if exact[i] > 0.0:
-                    size = offer(scores, rows, size, exact[i], waiting[i])
-            if size == scores.size:
-                cut = max(cut, least_sum(scores[0], scale))
+            size = offer_all((scores, rows, size), exact, waiting[:n_waiting], least)
+            cut = max(cut, least_sum(score_to_reach((scores, rows, size), least), scale))
             n_waiting = 0
     return size
 
@@ -228,13 +215,6 @@ def score_reaching(
 def least_sum(score: np.float32, scale: tuple[float, float]) -> np.uint16:
     """The least sum, at least 1, of a row that may reach ``score``; a step less, for the rounding of this division."""
     return np.uint16(max(1.0, min(65_535.0, np.floor(score / scale[0] - scale[1]) - 1.0)))
-
-
-@kernel
-def forget(sums: Bits, rows: Rows) -> None:
-    """Set the sums of ``rows`` to zero."""
-    for row in rows:
-        sums[row // BLOCK, row % BLOCK] = np.uint16(0)
 
 
 @kernel
@@ -247,10 +227,11 @@ def search(
     slack: float,
     allow: Mask,
     k: int,
+    least: float,
     window: int,
     room: Bits,
 ) -> tuple[Floats, Rows]:
-    """The exact ``k`` best rows with a score above 0, in no order.
+    """The exact ``k`` best rows with a score above 0 and at least ``least``, in no order.
 
     Args:
         postings: of the segment.
@@ -261,27 +242,36 @@ def search(
         slack: bounds times this are at least the exact scores, rounding included.
         allow: bool[n_rows], or empty for all rows.
         k: at least 1, at most n_rows.
+        least: a float32; what other segments gave already, so that nothing less is wanted.
         window: rows a window.
         room: uint16[n_blocks, BLOCK], scratch for all rows; changed.
 
     Returns:
         scores float32[<= k], rows int64[<= k].
     """
-    scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
+    scores, rows, bar = np.empty(k, np.float32), np.empty(k, np.int64), np.float32(least)
     walk = plan_walk(postings, statistics[0], statistics[1], query)
-    rest, scale = walk[1], walk[5] * slack
+    rest, worth = walk[1], walk[5] * slack
     m = rest.size - 1
-    stop = covering(rest, FIRST_COVER)
-    add_terms(postings.words, walk, (0, stop), window, room)
-    seeds, size = score_greatest(forward, query, weighting, allow, room, (scores, rows, 0), SEEDS * k)
-    done = stop
-    if size < k:
-        stop = m
-    elif done < m:
-        stop = choose_stop(walk, room, allow, done, scores[0] / scale, window)
-    add_terms(postings.words, walk, (done, stop), window, room)
+    stop = first_stop(walk, (room.size + window - 1) // window, SEEDS * k)
+    add_terms(postings.words, walk, (0, stop), window, allow, room)
+    # Whole sums favour the right rows; those that reach a score given from elsewhere are few.
+    wide = SEEDS * k if stop < m or bar > 0.0 else k
+    maxima = stretch_maxima(room)
+    seeds = greatest_sums(room, maxima, wide, least_sum(bar, (worth, rest[stop])))
+    size = offer_all((scores, rows, 0), score_rows(forward, seeds, query, weighting), seeds, bar)
+    if stop == m and seeds.size < wide:
+        return scores[:size], rows[:size]  # no other row reaches
+    wanted = float(score_to_reach((scores, rows, size), bar)) / worth
+    done = 0
+    while done < stop < m:
+        done, stop = stop, choose_stop(walk, room, stop, wanted, window)
+        add_terms(postings.words, walk, (done, stop), window, allow, room)
     forget(room, seeds)  # scored already
-    size = score_reaching(forward, query, weighting, allow, room, (scores, rows, size), (scale, rest[stop]))
+    if done > 0:
+        maxima = stretch_maxima(room)
+    scale = (worth, rest[stop])
+    size = score_reaching(forward, query, weighting, room, maxima, (scores, rows, size), scale, bar)
     return scores[:size], rows[:size]
 
 
@@ -301,5 +291,5 @@ def search_roughly(
     Args are those of ``search``.
     """
     walk = plan_walk(postings, statistics[0], statistics[1], query)
-    add_terms(postings.words, walk, (0, covering(walk[1], part)), window, room)
-    return greatest_sums(room, allow, depth)
+    add_terms(postings.words, walk, (0, covering(walk[1], part)), window, allow, room)
+    return greatest_sums(room, stretch_maxima(room), depth, np.uint16(1))

@@ -80,6 +80,10 @@ def score_rows(forward: Forward, rows: Rows, query: Query, weighting: Weighting)
     """``exact_score`` of each row: float32[rows.size]."""
     scores = np.empty(rows.size, np.float32)
     for i in range(rows.size):
+        # Where a row lies is read from memory too, and asking for the row would wait for that.
+        if i + 2 * AHEAD < rows.size:
+            prefetch(forward.indptr, rows[i + 2 * AHEAD])
+            prefetch(forward.lengths, rows[i + 2 * AHEAD])
         if i + AHEAD < rows.size:
             prefetch_row(forward, rows[i + AHEAD])
         scores[i] = exact_score(forward, rows[i], query, weighting)

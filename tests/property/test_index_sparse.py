@@ -20,6 +20,11 @@ def build(rows, counts, window, avg_len=None):
     return SparseIndex.build(rows, bm25=Bm25() if counts else None, avg_len=avg_len, window=window)
 
 
+def cover_first(walk, n_windows, seeds):
+    """The first stop of a query that is too costly to be walked whole."""
+    return sparse_kernels.covering(walk[1], sparse_kernels.FIRST_COVER)
+
+
 @CASES
 @given(SEEDS, st.integers(0, 150), st.booleans(), st.integers(1, 64), st.integers(1, 40), st.booleans(), st.booleans())
 def test_search_equals_scoring_every_row(seed, n_rows, counts, window, k, filtered, by_postings):
@@ -34,6 +39,26 @@ def test_search_equals_scoring_every_row(seed, n_rows, counts, window, k, filter
         patch.setattr(sparse_kernels, "MOST_TERMS", 3 if seed % 8 == 0 else sparse_kernels.MOST_TERMS)
         found = index.search(query, k, allow=allow, avg_len=avg_len)
     assert same_hits(found, naive_best(expected, k, allow, above=0.0))
+
+
+@CASES
+@given(
+    SEEDS, st.integers(1, 150), st.booleans(), st.integers(1, 40), st.sampled_from([0.5, 1.0, 1e9, 1e30]), st.booleans()
+)
+def test_rows_below_the_least_score_are_left_out_and_no_other(seed, n_rows, counts, k, factor, by_postings):
+    rows, query = random_rows(seed, n_rows, counts=counts), random_query(seed + 1)
+    index = build(rows, counts, 32)
+    scores = naive_sparse_scores(rows, query, index.bm25, index.avg_len)
+    # A score that some rows have, so that there are ties with it, or one that few or none reach.
+    least = float(np.float32(scores[seed % n_rows] * factor))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse, "FEW_ALLOWED", -1 if by_postings else sparse.FEW_ALLOWED)
+        found = index.search(query, k, least=least)
+        assert same_hits(found, naive_best(np.where(scores >= least, scores, 0.0), k, above=0.0))
+        if by_postings:
+            patch.setattr(sparse_kernels, "first_stop", cover_first)
+            patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
+            assert same_hits(index.search(query, k, least=least), found)
 
 
 @CASES
@@ -128,7 +153,7 @@ def test_long_queries_find_the_best_rows_wherever_the_walk_stops(seed, counts, k
     index = build(rows, counts, window)
     expected = naive_best(naive_sparse_scores(rows, query, index.bm25, index.avg_len), k, allow, above=0.0)
 
-    def stop_early(walk, sums, allow, done, wanted, window):
+    def stop_early(walk, sums, done, wanted, window):
         """The first stop that the bounds allow: most rows are then left to scoring."""
         rest = walk[1]
         return next(i for i in range(done, rest.size) if wanted - rest[i] >= 1.0 or i == rest.size - 1)
@@ -136,7 +161,30 @@ def test_long_queries_find_the_best_rows_wherever_the_walk_stops(seed, counts, k
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse, "FEW_ALLOWED", -1)
         assert same_hits(index.search(query, k, allow=allow), expected)
+        patch.setattr(sparse_kernels, "first_stop", cover_first)
         patch.setattr(sparse_kernels, "choose_stop", stop_early)
+        patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
+        assert same_hits(index.search(query, k, allow=allow), expected)
+
+
+@settings(deadline=None, max_examples=25)
+@given(SEEDS, st.sampled_from([1, 10, 90]), st.sampled_from([64, 65_536]), st.integers(1, 20), st.booleans())
+def test_a_walk_in_many_stages_finds_the_same_rows(seed, k, window, stage, filtered):
+    rows = random_rows(seed, 700, n_terms=400, max_nnz=90, counts=True)
+    query = random_query(seed + 1, n_terms=420, max_terms=150)
+    allow = np.random.default_rng(seed).random(700) < 0.4 if filtered else None
+    index = build(rows, True, window)
+    expected = naive_best(naive_sparse_scores(rows, query, index.bm25, index.avg_len), k, allow, above=0.0)
+
+    def stop_often(walk, sums, done, wanted, window):
+        """A few terms on, until the bounds allow to stop and some more are walked."""
+        last = walk[1].size - 1
+        return done if wanted - walk[1][done] >= 1.0 and done % 3 == 0 else min(last, done + stage)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse, "FEW_ALLOWED", -1)
+        patch.setattr(sparse_kernels, "first_stop", cover_first)
+        patch.setattr(sparse_kernels, "choose_stop", stop_often)
         patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
         assert same_hits(index.search(query, k, allow=allow), expected)
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from index import sparse_kernels
 from index.bm25 import Bm25
 from index.errors import CorruptIndexFile, InvalidIndexInput
 from index.sparse import SparseIndex
@@ -150,3 +151,22 @@ def test_arguments_may_be_read_only_or_of_another_integer_type():
     query, rows = random_query(4), np.arange(50, dtype=np.int32)
     rows.flags.writeable = False
     assert np.array_equal(index.score(query, rows), index.score(query, np.arange(50)))
+
+
+def test_a_query_of_many_rare_terms_does_not_score_every_row_that_holds_one(monkeypatch):
+    rng = np.random.default_rng(0)
+    rare = [{int(term): 1.0 for term in sorted(rng.choice(2_000, 8, replace=False))} for _ in range(20_000)]
+    index = SparseIndex.build(rows_of(*rare), bm25=Bm25())
+    query = SparseQuery(np.arange(24, dtype=np.uint64), np.linspace(1.0, 2.0, 24, dtype=np.float32))
+    reaching = []
+
+    def counted(forward, query, weighting, sums, maxima, heap, scale, least):
+        reaching.append(int((sums >= sparse_kernels.least_sum(heap[0][0], scale)).sum()))
+        return score_reaching(forward, query, weighting, sums, maxima, heap, scale, least)
+
+    score_reaching = sparse_kernels.score_reaching
+    monkeypatch.setattr(sparse_kernels, "score_reaching", counted)
+    monkeypatch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
+    assert len(index.search(query, 10)) == 10
+    holding = int(index.doc_freq(query.terms).sum())
+    assert reaching[0] < 0.1 * holding

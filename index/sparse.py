@@ -61,9 +61,8 @@ MOST_IN_PLACE = 65_536  # terms of a vocabulary for which a query's weights are 
 
 _NO_WEIGHTS = np.empty(0, np.float32)
 _NO_MASK = freeze(np.empty(0, np.bool_))
-_ROOM = (
-    threading.local()
-)  # sums: this thread's uint16 scratch for the rows of a segment, as large as any that it searched
+# sums: this thread's uint16 scratch for the rows of a segment, as large as any that it searched
+_ROOM = threading.local()
 
 
 @dataclass(frozen=True, slots=True)

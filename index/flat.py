@@ -19,7 +19,7 @@ import numpy as np
 from index.arrays import Bytes, Codes, Floats, Mask, Rows, freeze, load_array, save_array
 from index.errors import CorruptIndexFile
 from index.hits import Hits
-from index.kernels import code_dots, code_scan
+from index.kernels import code_dots, code_scan, places
 from index.simd import LANES
 
 LEVELS = 16
@@ -101,7 +101,8 @@ class FlatIndex:
         if allow is None:
             rows: Rows = code_scan(self.codes, asked, min(depth, len(self.codes)))
             return rows
-        allowed = np.flatnonzero(allow)  # a list of rows is asked for ahead, where a mask leaves gaps in a scan
+        # A list of rows is asked for ahead, where a mask leaves gaps in a scan.
+        allowed = places(freeze(allow), int(np.count_nonzero(allow)))
         return Hits.best(allowed, code_dots(self.codes, asked, allowed), depth).rows
 
     def quantised(self, query: Floats) -> Codes:

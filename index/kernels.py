@@ -223,6 +223,20 @@ def code_scan(codes: Bytes, query: Codes, k: int) -> Rows:
 
 
 @kernel
+def places(mask: Mask, count: int) -> Rows:
+    """The places of the ``count`` True values of a mask, ascending: int64[count].
+
+    Without branches, since where a tenth is True half of the guesses would be wrong: numpy takes four times as long.
+    """
+    found = np.empty(count + 1, np.int64)  # room for what is written behind the last
+    size = 0
+    for i in range(mask.size):
+        found[size] = i
+        size += mask[i]
+    return found[:count]
+
+
+@kernel
 def code_dots(codes: Bytes, query: Codes, rows: Rows) -> Floats:
     """The dot products of some rows of 4-bit codes with a query, which ``code_scan`` takes of all.
 

@@ -125,6 +125,14 @@ def test_code_scan_finds_the_greatest_dot_products(seed, n, dim, k):
 
 
 @CASES
+@given(st.lists(st.booleans(), max_size=200))
+def test_places_are_those_of_the_true_values(values):
+    mask = np.array(values, np.bool_)
+    for form in (kernels.places.py_func, kernels.places):
+        assert np.array_equal(form(mask, np.count_nonzero(mask)), np.flatnonzero(mask))
+
+
+@CASES
 @given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.sampled_from([64, 128, 320]))
 def test_code_dots_are_those_of_the_rows_that_are_asked_for(seed, n, dim):
     rng = np.random.default_rng(seed)

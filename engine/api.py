@@ -1,8 +1,8 @@
 """Which methods do an embedded engine and a remote engine share?
 
-``engine.embedded`` (this process owns the data folder) and ``engine.client`` (gRPC) both satisfy these Protocols over
-the same values and raise the same errors, so the command line, the integrations and most tests are written once and run
-on either.
+``engine.embedded`` (this process owns the data folder), ``engine.followed`` (it reads a folder that another one owns) and
+``engine.client`` (gRPC) satisfy these Protocols over the same values and raise the same errors, so the command line, the
+integrations and most tests are written once and run on any.
 
     EngineApi ──create_collection / get_collection──► CollectionApi
 """

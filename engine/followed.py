@@ -78,15 +78,12 @@ class FollowedCollection(CollectionReader):
         if self._closed:
             raise EngineClosed(f"Collection {self._folder.name!r}")
         while True:
-            try:
-                identity = self._identity()
-                if self._serving is None or self._serving[0] != identity:
-                    self._leave()
-                    self._serving = (identity, FollowedGeneration(identity[0], self._model_of))
+            identity = self._identity()
+            if self._serving is not None and self._serving[0] == identity:
                 return self._serving[1]
-            except FileNotFoundError:
-                self._leave()
-                raise CollectionNotFound(self._folder.name) from None
+            self._leave()
+            try:
+                self._serving = (identity, FollowedGeneration(identity[0], self._model_of))
             except EngineError:
                 if self._identity() == identity:  # else it was replaced while it was opened
                     raise
@@ -98,8 +95,13 @@ class FollowedCollection(CollectionReader):
         return self._models(None if schema.model == self._first_schema.model else schema.model)
 
     def _identity(self) -> Identity:
-        folder = current_folder(self._folder)
-        found = os.stat(folder / STORE_FOLDER / DATA_FILE)
+        """What serves now; raises CollectionNotFound when nothing does."""
+        try:
+            folder = current_folder(self._folder)
+            found = os.stat(folder / STORE_FOLDER / DATA_FILE)
+        except FileNotFoundError:
+            self._leave()
+            raise CollectionNotFound(self._folder.name) from None
         return folder, found.st_dev, found.st_ino
 
     def _leave(self) -> None:

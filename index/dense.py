@@ -32,7 +32,7 @@ from index.recall import KS, SAMPLE, Certificate, Promise, Setting, measure, nea
 FORMAT_VERSION = 2
 SMALL = 2_048  # rows; below, a scan of the full vectors takes under 0.2 ms and nothing coarse is built
 NARROW = 128  # dimensions; below, codes of whole vectors are not worth a scan of their own
-FEW_ALLOWED = 8_192  # allowed rows; up to here scanning them beats any filtered search
+FEW_ALLOWED = 2_048  # allowed rows; up to here scanning them whole beats scanning their codes
 OVERSAMPLE = 4.0  # candidates rescored where no recall was measured, as a multiple of k
 LEAST_DEPTH = 200  # candidates rescored at least where no recall was measured
 # Of an unmeasured index: above the first target twice as many candidates are rescored, above the second all rows are scanned.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Self, TypedDict, TypeVar
+from typing import Generic, Self, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from embedder.embedder import Embedder
 from embedder.values import DocumentInput, EmbeddedDocument, SparseVector
 from engine import __version__
-from engine.encoding import Model
+from engine.encoding import BUILTIN, Model
 from engine.errors import CollectionNotFound, EngineClosed, InvalidArgument
 from engine.generators import Generators
 from engine.reading import CollectionReader
@@ -47,41 +47,30 @@ class LocalEngine(Generic[C]):
     """The collections of a data folder, and the models that embed, write and rerank. Thread-safe.
 
     Args:
-        path, model, device, dtype, max_batch_tokens, generator, reranker: see `engine.open_engine`.
+        path: the data folder.
+        options: see `engine.open_engine`.
 
     Attributes:
         path, options: as given, for another process to open the same.
     """
 
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        *,
-        model: str | None = "builtin",
-        device: str | None = None,
-        dtype: str | None = None,
-        max_batch_tokens: int | None = None,
-        generator: str | None = None,
-        reranker: str | None = None,
-    ) -> None:
+    def __init__(self, path: str | PathLike[str], **options: Unpack[ModelOptions]) -> None:
         self.path = Path(path)
-        self.options = ModelOptions(
-            model=model,
-            device=device,
-            dtype=dtype,
-            max_batch_tokens=max_batch_tokens,
-            generator=generator,
-            reranker=reranker,
-        )
+        self.options = options
         self._folder = self.path / COLLECTIONS_FOLDER
         # A query runs on one thread; parallelism comes from concurrent requests (ANCHORS: two BLAS threads were slower).
         threadpool_limits(1, user_api="blas")
-        self._generators = Generators(self.path, generator, device=device)
+        device, dtype = options.get("device"), options.get("dtype")
+        self._generators = Generators(self.path, options.get("generator"), device=device)
         self._model = Model(
-            model, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens, generators=self._generators
+            options.get("model", BUILTIN),
+            device=device,
+            dtype=dtype,
+            max_batch_tokens=options.get("max_batch_tokens"),
+            generators=self._generators,
         )
         self._models: dict[str, Model] = {}
-        self._reranker = RerankerModel(reranker, device=device, dtype=dtype)
+        self._reranker = RerankerModel(options.get("reranker"), device=device, dtype=dtype)
         self._open: dict[str, C] = {}
         self._guard = threading.RLock()
         self._closed = False

@@ -9,6 +9,7 @@ a system      its published checkpoint, or with ``:checkpoint`` any other (``cat
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def find_model(name: str) -> ModelSource:
         return _tuned(builtin.HEADS, heads)
     reference = refer(name)
     if reference.checkpoint in BUILTIN:
-        return _base(name)
+        return _overlaid(find_model(builtin.NAME), name, reference.tables)
     folder = _locate(name, reference.checkpoint)
     tuned = read_tuned(folder)
     if tuned is None:
@@ -64,13 +65,18 @@ def _base(name: str) -> ModelSource:
     if name == builtin.BACKBONE:
         return ModelSource(open_checkpoint(builtin.BACKBONE, builtin.model_folder()), builtin.RECIPE)
     reference = refer(name)
-    if reference.checkpoint in BUILTIN:
-        recipe = replace(builtin.RECIPE, name=name)
-        for table in reference.tables:
-            recipe = recipe.overlaid(table)
-        return ModelSource(open_checkpoint(name, builtin.model_folder()), recipe)
     checkpoint = open_checkpoint(name, _locate(name, reference.checkpoint))
     return ModelSource(checkpoint, recipe_for(checkpoint, *reference.tables))
+
+
+def _overlaid(source: ModelSource, name: str, tables: Sequence[Mapping[str, Any]]) -> ModelSource:
+    """The model as a system uses it. Its heads stay, unless the system has a sparse head of its own."""
+    recipe = replace(source.recipe, name=name)
+    for table in tables:
+        recipe = recipe.overlaid(table)
+    return replace(
+        source, recipe=recipe, tuned=source.tuned if recipe.sparse_head == source.recipe.sparse_head else None
+    )
 
 
 def _locate(name: str, checkpoint: str) -> Path:

@@ -185,6 +185,16 @@ def test_a_system_is_laid_over_the_builtin_model() -> None:
     assert source.recipe.pooling == "mean"
 
 
+def test_the_builtin_model_keeps_its_sparse_head_in_a_system_that_has_no_other(tmp_path: Path) -> None:
+    for head, kept in (("", True), ('sparse_head = "none"', False)):
+        file = tmp_path / "small.toml"
+        file.write_text(system_file(f"passage_tokens = 64\n{head}\n", name="small", published=()))
+        source = find_model(f"{file}:builtin")
+        assert source.recipe.passage_tokens == 64
+        assert (source.tuned is not None) == kept
+        assert source.recipe.sparse_head == ("tuned" if kept else "none")
+
+
 @pytest.mark.parametrize("name", ["prompteol", "metaeol", "hyde", "ntk"])
 def test_a_system_without_a_checkpoint_says_how_it_is_asked_for(name: str) -> None:
     with pytest.raises(ModelNotFound, match=re.escape(all_systems()[name].facts.usage.split(",")[0])):

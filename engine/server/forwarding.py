@@ -14,9 +14,6 @@ import grpc
 from engine.server.methods import SERVICE
 from engine.server.rpc import Context, Requests, RpcHandler
 
-# What belongs to one connection, or is made anew by the channel of the next.
-_OF_THE_CONNECTION = ("grpc-", "user-agent", "content-type", "te", ":")
-
 
 class Forwarder:
     """A channel to the process that writes. Lives on the event loop's thread.
@@ -67,9 +64,9 @@ class Forwarder:
 
 
 def _metadata(context: Context) -> list[tuple[str, str | bytes]]:
-    return [
-        (key, value) for key, value in context.invocation_metadata() or () if not key.startswith(_OF_THE_CONNECTION)
-    ]
+    """What the caller sent, without what the next connection says of itself."""
+    sent = context.invocation_metadata() or ()
+    return [(key, value) for key, value in sent if key != "user-agent" and not key.startswith("grpc-")]
 
 
 async def _abort(context: Context, error: grpc.aio.AioRpcError) -> NoReturn:

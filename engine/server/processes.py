@@ -84,31 +84,32 @@ class Readers:
     def __init__(self, path: Path, options: ModelOptions, config: ServerConfig, count: int) -> None:
         self._context: SpawnContext = multiprocessing.get_context("spawn")
         self._stopping = threading.Event()
+        self._starting = threading.Lock()
         assert config.writer_socket is not None
         reading = replace(config, writer_socket=None, forward_to=config.writer_socket)
         ports = [config.metrics_port and config.metrics_port + 1 + i for i in range(count)]
         self._arguments = [(path, options, replace(reading, metrics_port=port), count + 1) for port in ports]
-        started = [self._start(place) for place in range(count)]
-        self._processes = [process for process, _ in started]
+        self._running = [self._start(place) for place in range(count)]
         try:
-            for _, ready in started:
+            for _, ready in self._running:
                 if not ready.poll(START_S) or not _received(ready):
                     raise InvalidArgument("processes", "a process that reads did not start; the log says why")
         except BaseException:
             self.stop()
             raise
-        self._watch = threading.Thread(target=self._restart_the_dead, name="landmark-readers", daemon=True)
-        self._watch.start()
+        threading.Thread(target=self._restart_the_dead, name="landmark-readers", daemon=True).start()
 
     def stop(self) -> None:
         """Lets them drain; returns when all have ended."""
-        self._stopping.set()
-        for process in self._processes:
+        with self._starting:  # none is started any more
+            self._stopping.set()
+        for process, _ in self._running:
             process.terminate()
-        for process in self._processes:
+        for process, _ in self._running:
             process.join()
 
     def _start(self, place: int) -> tuple[SpawnProcess, Connection]:
+        """A process, and the pipe on which it says that it accepts calls; the pipe must be kept until then."""
         ready, there = self._context.Pipe(duplex=False)
         level = logging.getLogger().level
         process = self._context.Process(target=_read, args=(*self._arguments[place], level, there), daemon=True)
@@ -118,11 +119,13 @@ class Readers:
 
     def _restart_the_dead(self) -> None:
         while not self._stopping.is_set():
-            wait([process.sentinel for process in self._processes], timeout=RESTART_S)
-            for place, process in enumerate(self._processes):
+            wait([process.sentinel for process, _ in self._running], timeout=RESTART_S)
+            for place, (process, _) in enumerate(self._running):
                 if not process.is_alive() and not self._stopping.wait(RESTART_S):
                     log.warning("a process that reads ended (exit code %s); starting another", process.exitcode)
-                    self._processes[place], _ = self._start(place)
+                    with self._starting:
+                        if not self._stopping.is_set():
+                            self._running[place] = self._start(place)
 
 
 def _received(ready: Connection) -> bool:

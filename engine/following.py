@@ -19,7 +19,7 @@ import numpy as np
 from engine.encoding import Model, QueryEncoder
 from engine.errors import CorruptData
 from engine.generation import fusion_weights
-from engine.head import compacted, stored_head
+from engine.head import compacted, outside_head, stored_head
 from engine.reading import View
 from engine.recent import RecentQueries
 from engine.schema import CollectionSchema
@@ -30,7 +30,6 @@ from engine.storage.layout import SEGMENTS_FOLDER, STORE_FOLDER
 from engine.storage.store import (
     Calibration,
     State,
-    dead_versions,
     read_calibration,
     read_schema,
     read_state,
@@ -158,9 +157,7 @@ class Follower:
         head = [live for live in known if not live.segment.name]
         skip: set[int] = set()
         if (state.segments, state.watermark, state.killed) != (before.segments, before.watermark, before.killed):
-            dead = np.array(dead_versions(transaction), np.uint64)
-            covered = [live.segment.doc_nos[live.segment.doc_nos >= state.watermark] for live in sealed]
-            skip = set(np.concatenate([dead, *covered]).tolist())
+            dead, skip = outside_head(transaction, state.watermark, [live.segment for live in sealed])
             sealed = [live.without(dead) for live in sealed]
             # What was sealed is no longer in the head, nor what died, even if the store has forgotten that since.
             held = np.setdiff1d(np.array(stored_versions(transaction, state.watermark), np.uint64), dead)

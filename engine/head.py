@@ -7,17 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from engine.schema import CollectionSchema
 from engine.segment import Segment
 from engine.snapshot import LiveSegment
 from engine.storage.kv import Transaction
 from engine.storage.records import PassageBlock
-from engine.storage.store import read_documents, stored_blocks
+from engine.storage.store import dead_versions, read_documents, stored_blocks
 
 # The head is rebuilt in segments of this many passages, to bound the memory of one build.
 HEAD_CHUNK_ROWS = 16_384
 # In the head, this many segments of one size class are merged into one, so a query meets few of them.
 HEAD_FANOUT = 8
+
+
+def outside_head(transaction: Transaction, watermark: int, sealed: Iterable[Segment]) -> tuple[np.ndarray, set[int]]:
+    """The dead versions, uint64[m] ascending; and with them those from the watermark on that sealed segments hold."""
+    dead = np.array(dead_versions(transaction), np.uint64)
+    covered = [segment.doc_nos[segment.doc_nos >= watermark] for segment in sealed]
+    return dead, set(np.concatenate([dead, *covered]).tolist())
 
 
 def stored_head(transaction: Transaction, schema: CollectionSchema, start: int, skip: set[int]) -> Iterator[Segment]:

@@ -10,16 +10,15 @@ import logging
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from engine.errors import CorruptData
-from engine.head import stored_head
+from engine.head import outside_head, stored_head
 from engine.schema import CollectionSchema
 from engine.segment import Segment
 from engine.snapshot import LiveSegment
 from engine.storage.durable import sweep
 from engine.storage.kv import Store
-from engine.storage.store import State, dead_versions, read_state, write_state
+from engine.storage.store import State, read_state, write_state
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +44,7 @@ def open_segments(
         with store.write() as transaction:
             write_state(transaction, state)
     with store.read() as transaction:
-        dead = np.array(dead_versions(transaction), np.uint64)
-        covered = [segment.doc_nos[segment.doc_nos >= state.watermark] for segment in sealed]
-        skip = set(np.concatenate([dead, *covered]).tolist())
+        dead, skip = outside_head(transaction, state.watermark, sealed)
         head = [*stored_head(transaction, schema, state.watermark, skip)]
     live = [LiveSegment(segment).without(dead) for segment in sealed]
     return state, (*live, *map(LiveSegment, head)), dead.tolist()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedder.catalogue import all_systems, broken_systems, find_system, refer, user_folder
+from embedder.embedder import DocumentInput, Embedder
 from embedder.errors import InvalidRecipe, InvalidSystem, ModelNotFound
 from embedder.recipe import Recipe
 from embedder.source import find_model
@@ -193,6 +194,20 @@ def test_the_builtin_model_keeps_its_sparse_head_in_a_system_that_has_no_other(t
         assert source.recipe.passage_tokens == 64
         assert (source.tuned is not None) == kept
         assert source.recipe.sparse_head == ("tuned" if kept else "none")
+
+
+def test_short_passages_share_windows_and_keep_the_heads_of_the_built_in_model() -> None:
+    with Embedder.load("short-passages:builtin", threads=1) as embedder:
+        document, alone = embedder.embed_documents(
+            [DocumentInput("", "The ferry left at noon. " * 60), DocumentInput("", "The ferry left at noon. " * 10)]
+        )
+    assert embedder.name == "short-passages:builtin"
+    assert len(document.passages) > 5
+    assert all(passage.tokens <= 64 for passage in document.passages)
+    assert all(passage.vectors.sparse is not None for passage in document.passages)
+    # The same words after other sentences and before others: a vector that knows its surroundings is another one.
+    cosine = float(document.passages[2].vectors.dense @ alone.passages[0].vectors.dense)
+    assert 0.8 < cosine < 0.9999
 
 
 @pytest.mark.parametrize("name", ["prompteol", "metaeol", "hyde", "ntk"])

@@ -190,9 +190,27 @@ class QueryEncoder:
         return self._embedder().embed_queries(texts, task=task, shots=examples)
 
     def _prompt(self, query: Query) -> Prompt:
-        """What a query is embedded with: its task, or else the collection's, and its examples."""
-        examples = tuple((question, answer) for question, answer in query.examples)
-        return (self._schema.task if query.task is None else query.task), examples
+        """What a query is embedded with: its task, or else the collection's, and its examples.
+
+        A model that takes no task leaves that of a reranked query to the reranker.
+        """
+        task, examples = self._task(query), tuple((question, answer) for question, answer in query.examples)
+        for_reranker = task is not None and query.rerank is not None
+        if for_reranker and not self._embedder().recipe.takes_task(query=True):
+            task = None
+        return task, examples
+
+    def _task(self, query: Query) -> str | None:
+        return self._schema.task if query.task is None else query.task
+
+    def instruction(self, query: Query) -> str | None:
+        """The task of a query, or else the collection's, in words as the model's recipe says it; None: neither has one.
+
+        Raises:
+            InvalidInput: the model has no task of this name.
+        """
+        task = self._task(query)
+        return task if task is None or self._schema.model is None else self._embedder().recipe.instruction(task)
 
     def write(self, queries: Sequence[Query]) -> list[Sequence[str]]:
         """What the generator writes about each query; nothing about one without an expansion.
@@ -219,12 +237,12 @@ class QueryEncoder:
             )
 
         prompt = self._prompt(query)
-        asked = None if prompt[0] is None else self._embedder().recipe.instruction(prompt[0])
 
         def embed_queries(texts: Sequence[str]) -> list[EmbeddedQuery]:
             return self.embed_queries(texts, prompt)
 
-        return QueryExpander(embed_queries, self.embed_documents, self._model.generators.get(name), task=asked)
+        generator, asked = self._model.generators.get(name), self.instruction(query)
+        return QueryExpander(embed_queries, self.embed_documents, generator, task=asked)
 
     def encode(self, queries: Sequence[Query], written: Sequence[Sequence[str]] = ()) -> list[EncodedQuery]:
         """One encoded query each; texts with the same task and examples go through the model together.

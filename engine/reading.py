@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -173,12 +174,13 @@ def _answers(serving: Serving, queries: Sequence[Query], reranker: RerankerModel
         weights = serving.weights()
         for query, one in zip(queries, encoded, strict=True):
             watch = Stopwatch()
+            asked = None if query.rerank is None else serving.encoder.instruction(query)
             decided = plan(query, serving.schema, one.legs, weights)
             if one.dense is not None:
                 serving.recent.add(one.dense)
             with watch.stage("total"):
                 search = Search(view.snapshot, query, one, decided, watch)
-                hits = search.run(view.store, reranker.score)
+                hits = search.run(view.store, partial(reranker.score, task=asked))
             timings = {**before_ms, **watch.ms, "total": watch.ms["total"] + sum(before_ms.values())}
             results.append(
                 QueryResult(

@@ -47,15 +47,17 @@ class RerankerModel:
         if self.name is None:
             raise RerankerMissing()
 
-    def score(self, query: str, passages: Sequence[str]) -> tuple[np.ndarray, dict[str, object]]:
-        """How well each passage answers the query, in 0..1; see `Rerank`.
+    def score(
+        self, query: str, passages: Sequence[str], *, task: str | None = None
+    ) -> tuple[np.ndarray, dict[str, object]]:
+        """How well each passage answers the query, in 0..1; see `Rerank`. ``task``: as for `Reranker.score`.
 
         Raises:
             RerankerMissing: no reranker was named.
             EmbedderError: it cannot be loaded, or failed, or the query is too long for it.
             EngineClosed: `close` was called.
         """
-        reranked = self._loaded().score(query, passages)
+        reranked = self._loaded().score(query, passages, task=task)
         done = {"model": self.name, "passages": len(passages), "truncated": reranked.truncated}
         return reranked.scores, {"rerank": done}
 

@@ -352,8 +352,8 @@ def _check_task(query: Query, schema: CollectionSchema) -> None:
     if query.task is None:
         return
     check_task(query.task)
-    if schema.model is None or query.mode == "bm25":
-        raise InvalidQuery("task", "is for the model that embeds the query, and here none does")
+    if query.rerank is None and (schema.model is None or query.mode == "bm25"):
+        raise InvalidQuery("task", "is for a model that embeds the query or reranks, and here none does")
 
 
 def _check_fields(query: Query) -> None:

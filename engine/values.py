@@ -186,7 +186,7 @@ class Query:
     Args:
         text: what to search for. Needed for BM25; embedded for the other legs unless ``vector`` / ``sparse`` are given.
         task: what the text asks for, to a model that takes an instruction: the name of a task that its recipe knows, or an
-            instruction; None: the collection's task, or else the recipe's.
+            instruction; None: the collection's task, or else the recipe's. An LLM reranker is told it, too.
         vector: ``dim`` floats; need not be normalised.
         sparse: term id → weight > 0.
         multi: one vector of ``multi_dim`` floats a token; a vector's length is its token's weight.

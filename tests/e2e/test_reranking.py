@@ -1,6 +1,7 @@
 """A reranker orders the first hits by what it reads; the rest follows as it was. Locally, remotely, on the command line."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -68,6 +69,19 @@ def test_the_first_hits_are_ordered_by_the_reranker_and_the_rest_follows(collect
     assert result.plan["rerank"] == {"model": reranker, "passages": 10, "truncated": 0}
     assert result.timings_ms["rerank"] > 0
     assert "rerank" not in fused.plan
+
+
+@pytest.mark.parametrize("mode", ["bm25", "hybrid"])
+def test_a_task_is_told_to_a_reranker_that_reads_one_even_when_no_other_model_does(collection, reranker, mode):
+    asked = {"mode": mode, "limit": 5, "rerank": 5, "task": "find the animal"}
+    hits = collection.query(QUESTION, **asked).hits
+    titles = {document["doc_id"]: document["title"] for document in documents()}
+    texts = [f"{titles[hit.doc_id]} {hit.passages[0].text}".strip() for hit in hits]
+    loaded = Reranker.load(reranker)
+    told = loaded.score(QUESTION, texts, task="find the animal").scores
+    assert [hit.score for hit in hits] == pytest.approx(told, abs=1e-5)
+    reads_it = "ForCausalLM" in (Path(reranker) / "config.json").read_text()
+    assert (told != loaded.score(QUESTION, texts).scores).any() == reads_it
 
 
 def test_pages_of_a_reranked_answer_fit_together(collection):

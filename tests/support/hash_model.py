@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import xxhash
 
+from embedder.recipe import Recipe
 from embedder.splitter import split_text
 from embedder.values import EmbeddedDocument, EmbeddedPassage, EmbeddedQuery, PassageVectors
 from engine.encoding import Model
@@ -37,6 +38,7 @@ class HashModel(Model):
 class _HashEmbedder:
     has_sparse, has_dense, dim, coarse_dim, matryoshka = False, True, DIM, DIM, True
     sparse_idf = False
+    recipe = Recipe(name="hash")
     device, max_passage_tokens = "cpu", 512
 
     def __init__(self, name, multi):

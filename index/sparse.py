@@ -50,6 +50,7 @@ from index.sparse_scores import Query
 
 FORMAT_VERSION = 2
 WINDOW = 65_536  # what a 16-bit local row can name; its 128 KiB of sums stay in the second-level cache
+FEW_ROWS = 256  # of an index with no more rows each is scored: cheaper than to begin a walk of postings
 FEW_ALLOWED = 1_000  # so few allowed rows are scored one by one: cheaper than walking postings of all rows
 # An approximate search walks the terms that make up so much of the query's greatest reachable score, and scores so many of
 # the rows that they favour exactly: a multiple of k, and some. Measured by benchmarks/sparse_search.py.
@@ -223,7 +224,7 @@ class SparseIndex:
         if k <= 0 or resolved[0].size == 0:
             return Hits.none()
         n_allowed = self.n_rows if allow is None else np.count_nonzero(allow)
-        if n_allowed <= FEW_ALLOWED or resolved[0].size > sparse_kernels.MOST_TERMS:
+        if n_allowed <= (FEW_ROWS if allow is None else FEW_ALLOWED) or resolved[0].size > sparse_kernels.MOST_TERMS:
             rows = np.arange(self.n_rows) if allow is None else np.flatnonzero(allow)
             hits = self._best(rows, resolved, k, avg_len, least)
             return hits.by("scores of all" if allow is None else "scores of matches")

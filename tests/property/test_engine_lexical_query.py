@@ -35,7 +35,8 @@ def test_every_row_that_may_be_among_the_best_of_all_segments_is_found(seed, siz
     allowed = [rng.random(size) < 0.5 if filtered else None for size in sizes]
     query = LexicalQuery(leg, random_query(seed + 9), (), 9.0 if counts else None, 1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse, "FEW_ALLOWED", -1 if seed % 2 else sparse.FEW_ALLOWED)
+        for few in ("FEW_ROWS", "FEW_ALLOWED"):
+            patch.setattr(sparse, few, -1 if seed % 2 else getattr(sparse, few))
         found = query.search(segments, allowed, depth, exact=False)
         alone = [
             index.search(query.query, depth, allow=allow, avg_len=query.avg_len)

@@ -35,7 +35,8 @@ def test_search_equals_scoring_every_row(seed, n_rows, counts, window, k, filter
     avg_len = index.avg_len * rng.choice([0.5, 1.0, 3.0]) if rng.random() < 0.5 else None
     expected = naive_sparse_scores(rows, query, index.bm25, index.avg_len if avg_len is None else avg_len)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse, "FEW_ALLOWED", -1 if by_postings else sparse.FEW_ALLOWED)
+        for few in ("FEW_ROWS", "FEW_ALLOWED"):
+            patch.setattr(sparse, few, -1 if by_postings else getattr(sparse, few))
         patch.setattr(sparse_kernels, "MOST_TERMS", 3 if seed % 8 == 0 else sparse_kernels.MOST_TERMS)
         found = index.search(query, k, allow=allow, avg_len=avg_len)
     assert same_hits(found, naive_best(expected, k, allow, above=0.0))
@@ -52,7 +53,8 @@ def test_rows_below_the_least_score_are_left_out_and_no_other(seed, n_rows, coun
     # A score that some rows have, so that there are ties with it, or one that few or none reach.
     least = float(np.float32(scores[seed % n_rows] * factor))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse, "FEW_ALLOWED", -1 if by_postings else sparse.FEW_ALLOWED)
+        for few in ("FEW_ROWS", "FEW_ALLOWED"):
+            patch.setattr(sparse, few, -1 if by_postings else getattr(sparse, few))
         found = index.search(query, k, least=least)
         assert same_hits(found, naive_best(np.where(scores >= least, scores, 0.0), k, above=0.0))
         if by_postings:
@@ -159,7 +161,8 @@ def test_long_queries_find_the_best_rows_wherever_the_walk_stops(seed, counts, k
         return next(i for i in range(done, rest.size) if wanted - rest[i] >= 1.0 or i == rest.size - 1)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse, "FEW_ALLOWED", -1)
+        for few in ("FEW_ROWS", "FEW_ALLOWED"):
+            patch.setattr(sparse, few, -1)
         assert same_hits(index.search(query, k, allow=allow), expected)
         patch.setattr(sparse_kernels, "first_stop", cover_first)
         patch.setattr(sparse_kernels, "choose_stop", stop_early)
@@ -182,7 +185,8 @@ def test_a_walk_in_many_stages_finds_the_same_rows(seed, k, window, stage, filte
         return done if wanted - walk[1][done] >= 1.0 and done % 3 == 0 else min(last, done + stage)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse, "FEW_ALLOWED", -1)
+        for few in ("FEW_ROWS", "FEW_ALLOWED"):
+            patch.setattr(sparse, few, -1)
         patch.setattr(sparse_kernels, "first_stop", cover_first)
         patch.setattr(sparse_kernels, "choose_stop", stop_often)
         patch.setattr(sparse_kernels, "search", sparse_kernels.search.py_func)
@@ -196,7 +200,8 @@ def test_an_approximate_search_gives_exact_scores(seed, n_rows, k, counts):
     index = build(rows, counts, 32)
     expected = naive_sparse_scores(rows, query, index.bm25, index.avg_len)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse, "FEW_ALLOWED", -1)
+        for few in ("FEW_ROWS", "FEW_ALLOWED"):
+            patch.setattr(sparse, few, -1)
         patch.setattr(sparse, "APPROXIMATE_TERMS", 0)
         found = index.search(query, k, approximate=True)
     assert same_hits(found, naive_best(expected, k, np.isin(np.arange(n_rows), found.rows)))

@@ -37,11 +37,12 @@ class Corpus:
     def documents(self, start: int, stop: int, prefix: str = "") -> Iterator[Document]:
         """Passages start to stop, with their vectors and a random number from 0 to 999 as metadata."""
         numbers = np.random.default_rng(0).integers(0, RANDOM, len(self.texts))
+        vectors = np.asarray(self.vectors)  # a row of a memory map costs as much as storing a document does
         for row in range(start, stop):
             yield Document(
                 doc_id=f"{prefix}{row}",
                 text=self.texts[row],
-                vector=self.vectors[row].astype(np.float32),
+                vector=vectors[row].astype(np.float32),
                 metadata={"n": int(numbers[row])},
             )
 

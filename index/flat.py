@@ -18,8 +18,7 @@ import numpy as np
 
 from index.arrays import Bytes, Codes, Floats, Mask, Rows, freeze, load_array, save_array
 from index.errors import CorruptIndexFile
-from index.hits import Hits
-from index.kernels import code_dots, code_scan, places
+from index.kernels import code_scan, code_scan_allowed
 from index.simd import LANES
 
 LEVELS = 16
@@ -97,13 +96,10 @@ class FlatIndex:
             allow: bool[n_rows], or None for all rows.
         """
         del width
-        asked = self.quantised(query)
+        asked, depth = self.quantised(query), min(depth, len(self.codes))
         if allow is None:
-            rows: Rows = code_scan(self.codes, asked, min(depth, len(self.codes)))
-            return rows
-        # A list of rows is asked for ahead, where a mask leaves gaps in a scan.
-        allowed = places(freeze(allow), int(np.count_nonzero(allow)))
-        return Hits.best(allowed, code_dots(self.codes, asked, allowed), depth).rows
+            return code_scan(self.codes, asked, depth)
+        return code_scan_allowed(self.codes, asked, freeze(allow), depth)
 
     def quantised(self, query: Floats) -> Codes:
         """The query in the steps of the codes, in 8 bits: int8[2 * width], zero in the padding.

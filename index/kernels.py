@@ -222,39 +222,31 @@ def code_scan(codes: Bytes, query: Codes, k: int) -> Rows:
     return rows[:size][np.argsort(-scores[:size])]
 
 
-@kernel
-def places(mask: Mask, count: int) -> Rows:
-    """The places of the ``count`` True values of a mask, ascending: int64[count].
-
-    Without branches, since where a tenth is True half of the guesses would be wrong: numpy takes four times as long.
-    """
-    found = np.empty(count + 1, np.int64)  # room for what is written behind the last
-    size = 0
-    for i in range(mask.size):
-        found[size] = i
-        size += mask[i]
-    return found[:count]
+STRETCH = 1 << 16  # rows of a mask whose places are listed at a time: the list stays in the cache
 
 
 @kernel
-def code_dots(codes: Bytes, query: Codes, rows: Rows) -> Floats:
-    """The dot products of some rows of 4-bit codes with a query, which ``code_scan`` takes of all.
+def code_scan_allowed(codes: Bytes, query: Codes, allow: Mask, k: int) -> Rows:
+    """``code_scan`` of the rows that a mask marks True: a list of them is asked for ahead, where a mask leaves gaps.
 
-    Args:
-        codes: uint8[n, width], width a multiple of ``simd.LANES``.
-        query: int8[2 * width].
-        rows: int64[m].
-
-    Returns:
-        float32[m].
+    The list is made without branches, since where a tenth is True half of the guesses would be wrong.
     """
-    scores = np.empty(rows.size, np.float32)
+    scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
     flat, width = codes.reshape(-1), codes.shape[1]
     ahead = 1 + BYTES_AHEAD // width
-    for i in range(rows.size):
-        prefetch_row(flat, rows[min(i + ahead, rows.size - 1)] * width, width)
-        scores[i] = np.float32(nibble_dot(flat, rows[i] * width, query))
-    return scores
+    listed = np.empty(min(STRETCH, allow.size) + 1, np.int64)  # room for what is written behind the last
+    size = 0
+    for start in range(0, allow.size, STRETCH):
+        n = 0
+        for row in range(start, min(start + STRETCH, allow.size)):
+            listed[n] = row
+            n += allow[row]
+        for i in range(n):
+            prefetch_row(flat, listed[min(i + ahead, n - 1)] * width, width)
+            score = np.float32(nibble_dot(flat, listed[i] * width, query))
+            if size < k or score > scores[0]:
+                size = offer(scores, rows, size, score, listed[i])
+    return rows[:size][np.argsort(-scores[:size])]
 
 
 BLOCK = 64  # values looked at together: one SIMD comparison loop tells whether any of them matters

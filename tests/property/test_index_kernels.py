@@ -125,22 +125,28 @@ def test_code_scan_finds_the_greatest_dot_products(seed, n, dim, k):
 
 
 @CASES
-@given(st.lists(st.booleans(), max_size=200))
-def test_places_are_those_of_the_true_values(values):
-    mask = np.array(values, np.bool_)
-    for form in (kernels.places.py_func, kernels.places):
-        assert np.array_equal(form(mask, np.count_nonzero(mask)), np.flatnonzero(mask))
-
-
-@CASES
-@given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.sampled_from([64, 128, 320]))
-def test_code_dots_are_those_of_the_rows_that_are_asked_for(seed, n, dim):
+@given(st.integers(0, 2**32 - 1), st.integers(0, 90), st.sampled_from([64, 128]), st.integers(1, 70), st.floats(0, 1))
+def test_code_scan_of_allowed_rows_finds_the_greatest_of_those(seed, n, dim, k, share):
     rng = np.random.default_rng(seed)
     levels = rng.integers(0, 16, (n, dim))
     query = rng.integers(-127, 128, dim).astype(np.int8)
-    rows = np.flatnonzero(rng.random(n) < 0.6)
-    for form in (kernels.code_dots.py_func, kernels.code_dots):
-        assert np.array_equal(form(packed(levels), query, rows), levels[rows] @ query.astype(np.int64))
+    allow = rng.random(n) < share
+    products = levels @ query.astype(np.int64)
+    for form in (kernels.code_scan_allowed.py_func, kernels.code_scan_allowed):
+        rows = form(packed(levels), query, allow, k)
+        assert allow[rows].all()
+        assert np.array_equal(products[rows], np.sort(products[allow])[::-1][:k])
+
+
+def test_code_scan_of_allowed_rows_crosses_the_stretches_of_a_mask():
+    n = 2 * kernels.STRETCH + 5
+    rng = np.random.default_rng(0)
+    levels, query = rng.integers(0, 16, (n, 64)), rng.integers(-127, 128, 64).astype(np.int8)
+    allow = rng.random(n) < 0.01
+    allow[[0, kernels.STRETCH - 1, kernels.STRETCH, n - 1]] = True
+    products = levels @ query.astype(np.int64)
+    rows = kernels.code_scan_allowed(packed(levels), query, allow, 300)
+    assert np.array_equal(products[rows], np.sort(products[allow])[::-1][:300])
 
 
 @CASES

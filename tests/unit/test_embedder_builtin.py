@@ -21,7 +21,7 @@ from embedder.errors import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-BOOK = (ROOT / "embedder" / "embedder.py").read_text(encoding="utf-8")
+BOOK = (ROOT / "examples" / "corpus" / "us-declaration.txt").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_every_token_of_a_long_document_is_embedded_and_offsets_reproduce_it(emb
     assert (document.read, document.dropped) == (sum(tokens), 0)
     assert document.embedded == document.read
     assert sum(passage.tokens for passage in document.passages) == tokens[0]
-    assert len(document.passages) > 10
+    assert len(document.passages) > 5
     position = 0
     for passage in document.passages:
         assert not text[position : passage.start].strip()
@@ -117,7 +117,7 @@ def test_a_query_about_the_last_page_finds_the_last_page(embedder: Embedder) -> 
 def test_a_small_edit_runs_few_windows_again_and_the_rest_keeps_its_vectors(embedder: Embedder) -> None:
     (old,) = embedder.embed_documents([DocumentInput("", BOOK)])
     known = {passage.key: passage.vectors for passage in old.passages}
-    edited = BOOK.replace("Tokenising\nruns", "Tokenising, as always,\nruns", 1)
+    edited = BOOK.replace("that all men are created", "that, as always, all men are created", 1)
     assert edited != BOOK
     (new,) = embedder.embed_documents([DocumentInput("", edited, known)])
     assert new.reused > 0.6 * new.read

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -17,15 +18,18 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from embedder.embedder import Embedder
+from embedder.errors import EmbedderError
 from embedder.values import DocumentInput, EmbeddedDocument, SparseVector
 from engine import __version__
 from engine.encoding import BUILTIN, Model
-from engine.errors import CollectionNotFound, EngineClosed, InvalidArgument
+from engine.errors import CollectionNotFound, EngineClosed, EngineError, InvalidArgument
 from engine.generators import Generators
 from engine.reading import CollectionReader
 from engine.reranking import RerankerModel
 from engine.schema import check_name
 from engine.values import CollectionInfo, Embedding, EngineInfo
+
+log = logging.getLogger(__name__)
 
 COLLECTIONS_FOLDER = "collections"
 
@@ -103,6 +107,18 @@ class LocalEngine(Generic[C]):
                     raise CollectionNotFound(name, self._names())
                 self._open[name] = self._opened(folder)
             return self._open[name]
+
+    def prepare(self) -> None:
+        """Open every collection, and load the model where one was made with a model: no first query waits for that.
+
+        What cannot be opened or loaded is logged; the calls that need it say so again.
+        """
+        for name in self._names():
+            try:
+                if self.get_collection(name).info().model is not None and self._model.name is not None:
+                    self._model.embedder()
+            except (EngineError, EmbedderError) as error:
+                log.warning("collection %r is not ready: %s", name, error)
 
     def list_collections(self) -> list[CollectionInfo]:
         """See `EngineApi.list_collections`."""

@@ -3,7 +3,7 @@
 One process writes, and answers as any server does. The others open the data folder for reading, answer what needs nothing
 else, and forward the rest to the writer over a socket that only this user can open. The system spreads connections over
 them (SO_REUSEPORT). Every one is a whole interpreter with a lock of its own, so queries use as many cores as there are
-processes; each loads the model when it gets its first text.
+processes; each loads the model.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def serve_processes(
         CannotBind: the address is taken. InvalidArgument: the configuration cannot be used.
     """
     if processes == 1:
-        return serve(engine, config, on_ready=on_ready)
+        return serve(engine, config, prepare=engine.prepare, on_ready=on_ready)
     if not hasattr(socket, "SO_REUSEPORT"):
         raise InvalidArgument("processes", "this system cannot share a port between processes; use 1")
     _check_free(config.address)
@@ -65,7 +65,7 @@ def serve_processes(
             finally:
                 group.stop()
 
-        serve(engine, shared, beside=readers, on_ready=on_ready)
+        serve(engine, shared, prepare=engine.prepare, beside=readers, on_ready=on_ready)
 
 
 class Readers:
@@ -147,7 +147,8 @@ def _read(
 
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     threading.Thread(target=_end_with_the_writer, daemon=True).start()
-    serve(open_reader(path, **options), config, on_ready=lambda _: ready.send(None))
+    engine = open_reader(path, **options)
+    serve(engine, config, prepare=engine.prepare, on_ready=lambda _: ready.send(None))
 
 
 def _end_with_the_writer() -> None:

@@ -206,6 +206,7 @@ def serve(
     engine: EngineApi,
     config: ServerConfig,
     *,
+    prepare: Callable[[], None] = lambda: None,
     on_ready: Callable[[Server], None] | None = None,
     beside: Callable[[Server], AbstractContextManager[None]] | None = None,
 ) -> None:
@@ -214,6 +215,7 @@ def serve(
     Args:
         engine: what to serve; closed on return, whatever happens.
         config: how.
+        prepare: called before calls are accepted: what the first one would wait for.
         on_ready: called once with the running server, say to print its address.
         beside: what runs beside the server: entered before ``on_ready``, left before the server drains.
 
@@ -225,6 +227,7 @@ def serve(
         server = Server(engine, config)
         with _signals(stop):
             warm_kernels()  # else the first query would pay for it
+            prepare()
             gc.freeze()  # what is loaded now lives as long as the process: no collection need visit it again
             server.start()
             try:

@@ -39,6 +39,15 @@ print("returned", flush=True)
 """
 
 
+def test_what_calls_would_wait_for_is_prepared_before_any_is_accepted():
+    program = PROGRAM.replace("on_ready=", 'prepare=lambda: print("prepared", flush=True), on_ready=')
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "prepared\n"
+        assert process.stdout.readline().startswith("127.0.0.1:")
+        process.send_signal(signal.SIGTERM)
+
+
 def test_a_second_server_on_the_port_is_refused_and_the_first_goes_on():
     with served() as running:
         before = time.monotonic()

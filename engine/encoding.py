@@ -144,6 +144,16 @@ class QueryEncoder:
             self._checked = self._model.embedder()
         return self._checked
 
+    def prepare(self) -> None:
+        """Load the model of a collection that was made with one.
+
+        Raises:
+            FingerprintMismatch: it is another one.
+            EmbedderError: it cannot be loaded.
+        """
+        if self._schema.model is not None:
+            self._embedder()
+
     def embed_documents(self, documents: Sequence[DocumentInput]) -> list[EmbeddedDocument]:
         """The embedder's `embed_documents`, behind the fingerprint guard."""
         return self._embedder().embed_documents(documents)

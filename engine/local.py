@@ -109,14 +109,13 @@ class LocalEngine(Generic[C]):
             return self._open[name]
 
     def prepare(self) -> None:
-        """Open every collection, and load the model where one was made with a model: no first query waits for that.
+        """Open every collection and load the model that it was made with: no first query waits for that.
 
         What cannot be opened or loaded is logged; the calls that need it say so again.
         """
         for name in self._names():
             try:
-                if self.get_collection(name).info().model is not None and self._model.name is not None:
-                    self._model.embedder()
+                self.get_collection(name).prepare()
             except (EngineError, EmbedderError) as error:
                 log.warning("collection %r is not ready: %s", name, error)
 

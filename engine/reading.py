@@ -101,6 +101,11 @@ class CollectionReader(CollectionApi):
         """The collection's name."""
         return self.schema.name
 
+    def prepare(self) -> None:
+        """Load what the first query would wait for; see `QueryEncoder.prepare`."""
+        with self.reading() as serving:
+            serving.encoder.prepare()
+
     def get(self, doc_ids: Sequence[str], *, vectors: bool = False) -> list[Document | None]:
         """See `CollectionApi.get`. With ``vectors``, a document of one passage carries its stored vectors."""
         for doc_id in doc_ids:

@@ -32,6 +32,15 @@ def test_no_model_is_loaded_for_vectors_of_the_callers_own(tmp_path, model):
         assert not loaded(engine)
 
 
+def test_a_collection_of_another_model_is_named_before_it_is_asked(tmp_path, model, caplog):
+    with open_engine(tmp_path / "data", model=str(save_bert(tmp_path / "other", seed=1))) as engine:
+        engine.create_collection("theirs").upsert([{"doc_id": "a", "text": "a cat"}])
+    with open_engine(tmp_path / "data", model=model) as engine:
+        engine.prepare()
+    assert "'theirs' is not ready" in caplog.text
+    assert "another model" in caplog.text
+
+
 def test_a_collection_that_is_not_ready_is_logged_and_the_others_are_prepared(tmp_path, model, caplog):
     with open_engine(tmp_path / "data", model=model) as engine:
         for name in ("a", "b"):

@@ -117,16 +117,19 @@ class RerankerMissing(EngineError):
 class FingerprintMismatch(EngineError):
     """The loaded model is not the one that made the stored vectors.
 
-    ``differences`` maps each part that differs to (stored, loaded).
+    ``model`` is the name by which the stored vectors' model is opened; ``differences`` maps each part that differs to
+    (stored, loaded).
     """
 
-    def __init__(self, collection: str, differences: Mapping[str, tuple[object, object]]) -> None:
+    def __init__(self, collection: str, model: str | None, differences: Mapping[str, tuple[object, object]]) -> None:
         self.collection = collection
+        self.model = model
         self.differences = dict(differences)
         parts = "; ".join(f"{key}: stored {old!r}, loaded {new!r}" for key, (old, new) in self.differences.items())
         super().__init__(
             f"Collection {collection!r} was embedded with another model ({parts}). "
-            f"Load that model, or run `engine migrate --collection {collection}` to embed the documents again with another."
+            f"Load that model ({model}), or run `engine migrate --collection {collection}` "
+            "to embed the documents again with another."
         )
 
 

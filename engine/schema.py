@@ -91,6 +91,7 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
             keys = sorted(stored.keys() | loaded.keys())
             raise FingerprintMismatch(
                 self.name,
+                self.model,
                 {key: (stored.get(key), loaded.get(key)) for key in keys if stored.get(key) != loaded.get(key)},
             )
 

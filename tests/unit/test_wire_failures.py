@@ -17,6 +17,7 @@ SAMPLES: dict[str, object] = {
     "int": 7,
     "float": 1.5,
     "object": "something",
+    "str | None": "something",
     "list[str] | None": ["a", "b"],
     "list[str]": ["a", "b"],
     "Iterable[str]": ("a", "b"),
@@ -44,7 +45,7 @@ def test_error_arrives_with_its_type_message_and_fields(name: str):
 
 
 def test_tuples_among_the_fields_stay_tuples():
-    arrived = error_from_wire(error_to_wire(FingerprintMismatch("docs", {"weights": ("a", "b")})), "X")
+    arrived = error_from_wire(error_to_wire(FingerprintMismatch("docs", "builtin", {"weights": ("a", "b")})), "X")
     assert isinstance(arrived, FingerprintMismatch)
     assert arrived.differences == {"weights": ("a", "b")}
 
@@ -65,7 +66,7 @@ def test_long_texts_are_shortened_to_what_a_trailer_takes(text: str):
 
 
 def test_many_fields_are_left_out_rather_than_the_message():
-    error = FingerprintMismatch("docs", {f"part{i}": ("old" * 9, "new" * 9) for i in range(500)})
+    error = FingerprintMismatch("docs", "builtin", {f"part{i}": ("old" * 9, "new" * 9) for i in range(500)})
     data = error_to_wire(error)
     assert len(data) <= MAX_PAYLOAD_BYTES
     assert isinstance(error_from_wire(data, "X"), FingerprintMismatch)

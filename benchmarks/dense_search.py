@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.dense_peers import PEERS, Subject
 from benchmarks.report import PACKAGES, environment, print_json, print_table
-from engine.embedded import coarse_dim
+from embedder.embedder import coarse_dim
 from index.dense import DenseIndex
 from index.recall import Setting, nearest
 

@@ -78,7 +78,7 @@ class Embedder:
         self.fingerprint = fingerprint
         self.name = recipe.name
         self.dim = model.dim
-        self.coarse_dim = _coarse_dim(recipe, model.dim)
+        self.coarse_dim = coarse_dim(model.dim, recipe.matryoshka_dims)
         self.matryoshka_dims = tuple(width for width in recipe.matryoshka_dims if width <= model.dim)
         self.matryoshka = bool(self.matryoshka_dims)
         self.has_dense = recipe.has_dense
@@ -274,14 +274,15 @@ def _check_text(field: str, value: object) -> None:
         raise InvalidInput(field, type(value).__name__, "it must be a string")
 
 
-def _coarse_dim(recipe: Recipe, dim: int) -> int:
-    """The widest trained prefix of 256 dimensions up to half of the vector (beyond 1,536: a third), else about that half.
+def coarse_dim(dim: int, trained: Sequence[int] = ()) -> int:
+    """The prefix by which candidates are found among vectors of this width; docs/adr/0013 has what was measured.
 
-    Half of the vector means 256 to 512 dimensions: docs/adr/0013 has what was measured.
+    The widest trained one from 256 dimensions to half of the vector (beyond 1,536: a third). Where there is none, half of the
+    vector, beyond 2,048 dimensions a quarter. Half of the vector means 256 to 512 dimensions.
     """
     half = min(max(LEAST_COARSE_DIM, dim // 2), MOST_COARSE_DIM)
-    trained = [width for width in recipe.matryoshka_dims if LEAST_COARSE_DIM <= width <= max(half, dim // 3)]
-    return min(dim, max(trained, default=max(half, dim // 4)))
+    fitting = [width for width in trained if LEAST_COARSE_DIM <= width <= max(half, dim // 3)]
+    return min(dim, max(fitting, default=max(half, dim // 4)))
 
 
 def _resized(recipe: Recipe, passage_tokens: int | None, window_tokens: int | None) -> Recipe:

@@ -17,7 +17,7 @@ from typing import Unpack
 
 import msgspec
 
-from embedder.embedder import Embedder
+from embedder.embedder import Embedder, coarse_dim
 from embedder.errors import InvalidInput
 from engine.collection import Collection
 from engine.encoding import Model
@@ -29,8 +29,6 @@ from engine.storage.lock import FolderLock
 from engine.validation import check_task
 from engine.values import Expansion
 from index.analyzer import ANALYZER_VERSION, languages
-
-LEAST_COARSE_DIM, MOST_COARSE_DIM = 256, 512  # what half of a vector means as its prefix (docs/adr/0013)
 
 
 class EmbeddedEngine(LocalEngine[Collection]):
@@ -190,9 +188,3 @@ def _check_task(embedder: Embedder, task: str) -> None:
         embedder.check_task(task)
     except InvalidInput as error:
         raise InvalidArgument("task", error.problem) from error
-
-
-def coarse_dim(dim: int) -> int:
-    """The prefix that graphs and scans use for caller-supplied vectors of this width: half, or beyond 2,048 a quarter."""
-    half = min(max(LEAST_COARSE_DIM, dim // 2), MOST_COARSE_DIM)
-    return min(dim, max(half, dim // 4))

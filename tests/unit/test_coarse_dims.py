@@ -2,9 +2,7 @@
 
 import pytest
 
-from embedder.embedder import _coarse_dim
-from embedder.recipe import Recipe
-from engine.embedded import coarse_dim
+from embedder.embedder import coarse_dim
 
 
 @pytest.mark.parametrize(
@@ -12,7 +10,6 @@ from engine.embedded import coarse_dim
 )
 def test_an_untrained_prefix_is_half_of_the_vector_and_a_quarter_of_a_very_wide_one(dim, prefix):
     assert coarse_dim(dim) == prefix
-    assert _coarse_dim(Recipe(name="untrained"), dim) == prefix
 
 
 @pytest.mark.parametrize(
@@ -25,4 +22,4 @@ def test_an_untrained_prefix_is_half_of_the_vector_and_a_quarter_of_a_very_wide_
     ],
 )
 def test_a_trained_prefix_is_the_widest_up_to_half_or_a_third_of_the_vector(trained, prefix):
-    assert _coarse_dim(Recipe(name="trained", matryoshka_dims=trained), trained[0]) == prefix
+    assert coarse_dim(trained[0], trained) == prefix

@@ -173,19 +173,19 @@ def _answers(serving: Serving, queries: Sequence[Query], reranker: RerankerModel
         written = []
     with watch.stage("embed"):
         encoded = serving.encoder.encode(queries, written)
+        asked = [None if query.rerank is None else serving.encoder.instruction(query) for query in queries]
     before_ms = {stage: ms / max(1, len(queries)) for stage, ms in watch.ms.items()}
     results = []
     with serving.view() as view:
         weights = serving.weights()
-        for query, one in zip(queries, encoded, strict=True):
+        for query, one, task in zip(queries, encoded, asked, strict=True):
             watch = Stopwatch()
-            asked = None if query.rerank is None else serving.encoder.instruction(query)
             decided = plan(query, serving.schema, one.legs, weights)
             if one.dense is not None:
                 serving.recent.add(one.dense)
             with watch.stage("total"):
                 search = Search(view.snapshot, query, one, decided, watch)
-                hits = search.run(view.store, partial(reranker.score, task=asked))
+                hits = search.run(view.store, partial(reranker.score, task=task))
             timings = {**before_ms, **watch.ms, "total": watch.ms["total"] + sum(before_ms.values())}
             results.append(
                 QueryResult(

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from index.arrays import Bytes, Codes, Links, Rows
+from index.arrays import Bytes, Codes, Links, Ordinals, Rows
 from index.kernels import kernel
 from index.simd import nibble_dot, prefetch_row
 
 
 @kernel
-def nearest_in_graph(codes: Bytes, links: Links, entries: Links, entry_codes: Bytes, query: Codes, width: int) -> Rows:
+def nearest_in_graph(
+    codes: Bytes,
+    starts: Ordinals,
+    links: Links,
+    most: int,
+    entries: Links,
+    entry_codes: Bytes,
+    query: Codes,
+    width: int,
+) -> Rows:
     """The rows that a best-first walk of the graph finds, best first.
 
     The walk keeps the ``width`` best rows seen, and ends when the links of all of them have been followed.
 
     Args:
         codes: uint8[n, w], w a multiple of ``simd.LANES``.
-        links: int32[n, m], filled up with the row's own number.
+        starts: uint32[n + 1], where the links of each row begin.
+        links: int32[l].
+        most: no row has more links.
         entries: int32[e], rows of which the best is the first.
         entry_codes: uint8[e, w], the codes of ``entries``.
         query: int8[2 * w].
@@ -26,10 +37,10 @@ def nearest_in_graph(codes: Bytes, links: Links, entries: Links, entry_codes: By
     Returns:
         int64[<= width].
     """
-    flat, flat_links, w, m = codes.reshape(-1), links.reshape(-1), codes.shape[1], links.shape[1]
+    flat, w = codes.reshape(-1), codes.shape[1]
     seen = np.zeros((codes.shape[0] >> 6) + 1, np.uint64)
     scores, rows = np.empty(width, np.int32), np.empty(width, np.int64)  # ~row once its links were followed
-    fresh = np.empty(m, np.int64)
+    fresh = np.empty(most, np.int64)
     scores[0], rows[0] = _best_entry(entries, entry_codes, query)
     _mark(seen, rows[0])
     size, place = 1, 0
@@ -40,8 +51,8 @@ def nearest_in_graph(codes: Bytes, links: Links, entries: Links, entry_codes: By
             continue
         rows[place] = ~row
         n_fresh = 0
-        for at in range(row * m, row * m + m):
-            linked = int(flat_links[at])
+        for at in range(starts[row], starts[row + 1]):
+            linked = int(links[at])
             if _mark(seen, linked):
                 prefetch_row(flat, linked * w, w)
                 fresh[n_fresh] = linked

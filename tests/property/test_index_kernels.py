@@ -155,12 +155,14 @@ def test_a_walk_of_a_connected_graph_that_is_wide_enough_finds_the_nearest(seed,
     rng = np.random.default_rng(seed)
     levels = rng.integers(0, 16, (n, 64))
     query = rng.integers(-127, 128, 64).astype(np.int8)
-    links = rng.integers(0, n, (n, m)).astype(np.int32)
-    links[:, 0] = (np.arange(n) + 1) % n  # a ring: every row can be reached
+    counts = rng.integers(1, m + 1, n)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
+    links = rng.integers(0, n, starts[-1]).astype(np.int32)
+    links[starts[:-1]] = (np.arange(n) + 1) % n  # a ring: every row can be reached
     entries = np.sort(rng.choice(n, min(n, 3), replace=False)).astype(np.int32)
     products, codes = levels @ query.astype(np.int64), packed(levels)
     for form in (graph_kernels.nearest_in_graph.py_func, graph_kernels.nearest_in_graph):
-        rows = form(codes, links, entries, codes[entries], query, width)
+        rows = form(codes, starts, links, m, entries, codes[entries], query, width)
         assert len(rows) == min(n, width)
         assert np.unique(rows).size == rows.size
         assert np.array_equal(products[rows], np.sort(products[rows])[::-1])

@@ -135,6 +135,20 @@ def test_shapes_that_cannot_be_indexed_are_refused(stored):
         DenseIndex.build(stored[0], kind="flat", coarse_dim=8, rotate=True)
 
 
+def test_a_graph_whose_links_were_filled_up_answers_as_before(stored, tmp_path):
+    index = DenseIndex.build(stored, kind="hnsw", coarse_dim=16, rotate=True)
+    index.save(tmp_path)
+    starts, links = np.load(tmp_path / "starts.npy").astype(np.int64), np.load(tmp_path / "links.npy")
+    filled = np.repeat(np.arange(N, dtype=np.int32)[:, None], hnsw.MOST_LINKS, axis=1)
+    filled[np.arange(hnsw.MOST_LINKS) < np.diff(starts)[:, None]] = links
+    np.save(tmp_path / "links.npy", filled)
+    (tmp_path / "starts.npy").unlink()
+    before = DenseIndex.load(tmp_path)
+    for row in range(0, N, 300):
+        query = stored[row].astype(np.float32)
+        assert same_hits(index.search(query, 10), before.search(query, 10))
+
+
 def test_a_folder_of_the_first_format_is_scanned_and_unmeasured(index, tmp_path):
     index.certified(sample=8).save(tmp_path)
     facts = json.loads((tmp_path / "dense.json").read_text())

@@ -19,7 +19,7 @@ from engine.storage.store import dead_versions, read_documents, stored_blocks
 # The head is rebuilt in segments of this many passages, to bound the memory of one build.
 HEAD_CHUNK_ROWS = 16_384
 # In the head, this many segments of one size class are merged into one, so a query meets few of them.
-HEAD_FANOUT = 8
+HEAD_FANOUT = 4
 
 
 def outside_head(transaction: Transaction, watermark: int, sealed: Iterable[Segment]) -> tuple[np.ndarray, set[int]]:

@@ -18,6 +18,7 @@ from embedder.errors import InvalidInput
 from engine.api import MetadataChanges
 from engine.errors import DocumentNotFound, InvalidArgument, InvalidDocument
 from engine.preparation import Batch, Preparer, metadata_hash
+from engine.priority import giving_way
 from engine.schema import CollectionSchema
 from engine.storage.store import find, read_block, read_document, read_text
 from engine.validation import check_document, check_metadata, to_document
@@ -79,7 +80,7 @@ class Ingestor:
         """Commit the valid documents of a chunk; the others are answered as failed, in their places."""
         answers: dict[int, Acknowledgement] = {}
         valid: dict[int, Document] = {}
-        for place, value in enumerate(chunk):
+        for place, value in enumerate(giving_way(chunk)):
             try:
                 document = to_document(value)
                 check_document(document, self._schema)
@@ -150,10 +151,12 @@ def _put_all(commit: Commit, batch: Batch) -> list[Acknowledgement]:
         lengths = np.diff(batch.indptr).tolist()
         records = [
             prepared.record(sequence, n_passages)
-            for prepared, sequence, n_passages in zip(batch.documents, sequences, lengths, strict=True)
+            for prepared, sequence, n_passages in zip(giving_way(batch.documents), sequences, lengths, strict=True)
         ]
         replaced = commit.put(records, [prepared.document.text for prepared in batch.documents], batch.block)
-        for place, record, prepared, old in zip(batch.places, records, batch.documents, replaced, strict=True):
+        for place, record, prepared, old in zip(
+            giving_way(batch.places), records, batch.documents, replaced, strict=True
+        ):
             status: Literal["updated", "added"] = "updated" if old else "added"
             answers[place] = Acknowledgement(record.doc_id, status, record.n_passages, prepared.tokens, record.sequence)
     return [answers[place] for place in sorted(answers)]

@@ -18,6 +18,7 @@ import xxhash
 
 from embedder.splitter import split_text
 from embedder.values import DocumentInput, EmbeddedDocument, PassageVectors, SparseVector
+from engine.priority import giving_way
 from engine.schema import CollectionSchema
 from engine.storage.kv import Store
 from engine.storage.records import KEY_BYTES, DocumentRecord, PassageBlock
@@ -117,14 +118,14 @@ class Preparer:
 
     def prepare(self, documents: Sequence[Document]) -> Batch:
         """The batch of checked documents, each a new version or answered as unchanged."""
-        hashes = [content_hash(document) for document in documents]
+        hashes = [content_hash(document) for document in giving_way(documents)]
         answered, known = self._stored_versions(documents, hashes)
         places = tuple(place for place in range(len(documents)) if place not in answered)
         changed = [documents[place] for place in places]
         rows = self._rows(changed, [known.get(place, {}) for place in places])
         prepared = tuple(
             PreparedDocument(document, hashes[place], part.tokens, brings_vectors(document))
-            for place, document, part in zip(places, changed, rows, strict=True)
+            for place, document, part in zip(giving_way(places), changed, rows, strict=True)
         )
         indptr = np.concatenate([[0], np.cumsum([len(part.spans) for part in rows])]).astype(np.int64)
         return Batch(prepared, indptr, self._block(changed, rows) if rows else None, places, answered)
@@ -160,7 +161,7 @@ class Preparer:
             embedded = dict(zip(to_embed, self._embed(inputs), strict=True))
         return [
             _embedded_rows(embedded[place]) if place in embedded else self._own_rows(document)
-            for place, document in enumerate(documents)
+            for place, document in enumerate(giving_way(documents))
         ]
 
     def _own_rows(self, document: Document) -> _Rows:
@@ -179,7 +180,7 @@ class Preparer:
         spans = np.array([span for part in rows for span in part.spans], np.uint32).reshape(-1, 2)
         texts = [
             " ".join(filter(None, (document.title, document.text[start:end], generated)))
-            for document, part in zip(documents, rows, strict=True)
+            for document, part in zip(giving_way(documents), rows, strict=True)
             for (start, end), generated in zip(part.spans, part.generated or repeat(""), strict=False)
         ]
         vectors = [vector for part in rows for vector in part.dense]

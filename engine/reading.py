@@ -22,6 +22,7 @@ from engine.encoding import QueryEncoder
 from engine.errors import InvalidArgument
 from engine.filters import Filter
 from engine.planner import DEFAULT_RECALL_TARGET, plan
+from engine.priority import answering
 from engine.recent import RecentQueries
 from engine.reranking import RerankerModel
 from engine.schema import CollectionSchema
@@ -176,7 +177,7 @@ def _answers(serving: Serving, queries: Sequence[Query], reranker: RerankerModel
         asked = [None if query.rerank is None else serving.encoder.instruction(query) for query in queries]
     before_ms = {stage: ms / max(1, len(queries)) for stage, ms in watch.ms.items()}
     results = []
-    with serving.view() as view:
+    with serving.view() as view, answering():
         weights = serving.weights()
         for query, one, task in zip(queries, encoded, asked, strict=True):
             watch = Stopwatch()

@@ -27,7 +27,7 @@ from engine.storage.durable import seal_folder, verify_folder
 from engine.storage.records import PassageBlock
 from engine.values import Leg
 from index.bm25 import Bm25
-from index.dense import DenseIndex
+from index.dense import SMALL, DenseIndex
 from index.errors import SearchIndexError
 from index.multi import MultiIndex
 from index.sparse import SparseIndex
@@ -35,6 +35,8 @@ from index.sparse import SparseIndex
 # A scan of 200,000 int8 prefixes takes 1 to 4 ms and is built in a second, a graph of them takes minutes to build and
 # 0.6 ms to search at lower recall (docs/adr/0007): a graph pays for itself only in large segments.
 GRAPH_MIN_ROWS = 300_000
+# In memory, where segments last for seconds, scanning so many whole vectors costs queries less than making codes costs writers.
+HEAD_CODED_ROWS = 8_192
 BM25 = Bm25()
 
 
@@ -216,7 +218,8 @@ def _dense(schema: CollectionSchema, vectors: np.ndarray, graph: bool) -> DenseI
     elif kind == "auto":
         kind = "hnsw" if len(vectors) >= GRAPH_MIN_ROWS else "flat"
     vectors = np.ascontiguousarray(vectors, np.float16)
-    return DenseIndex.build(vectors, kind=kind, coarse_dim=schema.coarse_dim, rotate=schema.rotate)
+    least = SMALL if graph else HEAD_CODED_ROWS
+    return DenseIndex.build(vectors, kind=kind, coarse_dim=schema.coarse_dim, rotate=schema.rotate, least=least)
 
 
 def _row_docs(indptr: np.ndarray) -> np.ndarray:

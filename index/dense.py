@@ -108,7 +108,15 @@ class DenseIndex:
 
     @classmethod
     def build(
-        cls, vectors: Halves, *, kind: str, coarse_dim: int, rotate: bool, seed: int = 0, threads: int = 1
+        cls,
+        vectors: Halves,
+        *,
+        kind: str,
+        coarse_dim: int,
+        rotate: bool,
+        least: int = SMALL,
+        seed: int = 0,
+        threads: int = 1,
     ) -> DenseIndex:
         """Index unit rows.
 
@@ -117,6 +125,7 @@ class DenseIndex:
             kind: a key of ``KINDS``.
             coarse_dim: width of the prefix; dim or more means the whole vector.
             rotate: take the prefix of a PCA rotation (for models not trained for Matryoshka).
+            least: fewer rows are only scanned, and nothing coarse is built.
             seed: of samples and graphs.
             threads: that may build.
 
@@ -136,7 +145,7 @@ class DenseIndex:
             raise InvalidIndexInput("vectors", "a row holds NaN or infinity. Refuse such vectors where they come in.")
         n, dim = kept.shape
         whole = coarse_dim >= dim
-        if n < SMALL or (whole and kind == "flat" and dim < NARROW):
+        if n < least or (whole and kind == "flat" and dim < NARROW):
             return cls(kept, "flat", None, None, dim)
         basis = freeze(pca.fit(kept, seed)[:, :coarse_dim]) if rotate and not whole else None
         coarse_dim = min(coarse_dim, dim)

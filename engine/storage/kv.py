@@ -22,13 +22,14 @@ import lmdb
 import xxhash
 
 from engine.errors import CorruptData, DataFolderReadOnly, EngineClosed, EngineError, StoreFull
+from engine.priority import give_way
 
 ENGINE = 1
 DATA_FILE = "data.mdb"
 # Address space, not disk: the file is sparse and grows as it is filled. Never resized while open.
 MAP_SIZE = 1 << 40
 MAX_READERS = 1024
-AT_ONCE = 256  # pairs of one call into LMDB, which holds the interpreter, and with it every query, until it returns
+AT_ONCE = 64  # pairs of one call into LMDB, which holds the interpreter, and with it every query, until it returns
 _CHECKSUM = struct.Struct("<Q")
 
 
@@ -101,6 +102,7 @@ class Transaction:
             rest = iter(pairs)
             while part := [(key, pack(digest(value, digest(key))) + value) for key, value in islice(rest, AT_ONCE)]:
                 cursor.putmulti(part)
+                give_way()
 
     def delete(self, table: Table, key: bytes) -> bool:
         """Remove ``key``; False when it was not there."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
+
+import numpy as np
 
 from embedder.batching import plan_batches
 from embedder.packing import DocumentPacker
@@ -101,10 +103,12 @@ class IngestJob:
         for j, window in enumerate(packed.windows):
             place = self._places.get((i, j))
             for passage, key, vectors in _vectors(document, window, place):
-                span = packed.spans[passage]
+                span, shared = packed.spans[passage], passages[passage]
                 n_tokens = span.last - span.first
+                if shared is not None:
+                    vectors = _blended(shared.vectors, vectors)
                 passages[passage] = EmbeddedPassage(span.start + lead, span.end + lead, key, vectors, n_tokens)
-                reused += n_tokens if place is None else 0
+                reused += n_tokens if place is None and shared is None else 0
         done = tuple(cast("list[EmbeddedPassage]", passages))
         return EmbeddedDocument(done, packed.read, packed.read - packed.dropped, packed.dropped, reused)
 
@@ -132,7 +136,18 @@ def _lead(text: str) -> int:
 def _vectors(
     document: DocumentInput, window: Window, place: _Place | None
 ) -> Iterator[tuple[int, bytes, PassageVectors]]:
-    """The window's passages with their keys and vectors, from ``known`` or from the model."""
-    known = document.known
-    vectors = [known[key] for key in window.keys] if place is None else place.ticket.result()[place.position]
-    return zip(window.passages, window.keys, vectors, strict=True)
+    """The window's passages with their keys and vectors, from ``known`` or, where they are not, from the model."""
+    made: Sequence[PassageVectors | None] = [None] * len(window.keys)
+    if place is not None:
+        made = place.ticket.result()[place.position]
+    for passage, key, vectors in zip(window.passages, window.keys, made, strict=True):
+        yield passage, key, document.known.get(key) or cast("PassageVectors", vectors)
+
+
+def _blended(shared: PassageVectors, alone: PassageVectors) -> PassageVectors:
+    """What a passage has in a shared window and alone: the dense mean, as long as they are; the rest as alone."""
+    if shared is alone:  # both are what was known
+        return alone
+    mean = (shared.dense + alone.dense).astype(np.float32) / 2
+    length = (np.linalg.norm(shared.dense) + np.linalg.norm(alone.dense)) / 2
+    return replace(alone, dense=mean * np.float32(length / max(float(np.linalg.norm(mean)), 1e-9)))

@@ -29,7 +29,7 @@ SparsePooling = Literal["max", "sum"]
 SparseQuery = Literal["model", "binary", "idf"]
 MultiHead = Literal["none", "token_linear"]
 TokenHead = Literal["none", "latent_attention"]
-Landmark = Literal["none", "span_mean", "end_token"]
+Landmark = Literal["none", "span_mean", "blend", "end_token"]
 Template: TypeAlias = str | tuple[str, ...]
 
 DEFAULT_PASSAGE_TOKENS = 512
@@ -133,7 +133,8 @@ class Recipe:
         window_tokens: the longest window of a document, special tokens included.
         passage_tokens: the most tokens of one passage.
         landmark: how several passages share a window; "none": they do not. "span_mean" pools each passage's tokens
-            (late chunking), "end_token" closes each passage with the last token of ``append`` and takes its state.
+            (late chunking), "blend" takes the mean of that vector and the one of the passage read alone, "end_token"
+            closes each passage with the last token of ``append`` and takes its state.
         context_extension: how the model reads more tokens than it was trained for. ``max_tokens`` may then be as large
             as its ``target_tokens``; one vector for a whole document takes ``passage_tokens`` of that size too.
         context_documents: with how many documents of the collection each text is read (contextual document
@@ -204,8 +205,8 @@ class Recipe:
         self._check_sizes()
         if self.hidden_layer not in (-1, -2):
             raise InvalidRecipe("hidden_layer", self.hidden_layer, "it must be -1 or -2")
-        if self.landmark == "span_mean" and self.pooling != "mean":
-            raise InvalidRecipe("landmark", self.landmark, f"span_mean needs mean pooling, not {self.pooling}")
+        if self.landmark in ("span_mean", "blend") and self.pooling != "mean":
+            raise InvalidRecipe("landmark", self.landmark, f"it needs mean pooling, not {self.pooling}")
         if self.landmark == "end_token" and self.pooling != "last":
             raise InvalidRecipe("landmark", self.landmark, f"end_token needs last-token pooling, not {self.pooling}")
         if self.landmark != "none" and self._reads_for_one_vector:
@@ -365,7 +366,7 @@ class Recipe:
             return "none"
         if self.pooling == "last" and self.attention == "causal":
             return "end_token"
-        return "span_mean" if wanted == "span_mean" and self.pooling == "mean" else "none"
+        return wanted if wanted in ("span_mean", "blend") and self.pooling == "mean" else "none"
 
     def _cleaned(self, text: str) -> str:
         """The text as it may stand in the template."""

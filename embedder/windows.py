@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -128,7 +128,8 @@ class PackedDocument:
 
     Attributes:
         spans: the passages.
-        windows: each passage is in exactly one window's ``passages``.
+        windows: each passage is in exactly one window's ``passages``; where the recipe blends, one of a shared window is also in
+            a later one of its own.
         read: tokens of title and text; ``dropped`` of them are in no window.
     """
 
@@ -186,6 +187,8 @@ class WindowPacker:
             self._join(prefix, parts[first:last], _Frame(len(prefix), n_prompt, spans[first:last], first), owned)
             for first, last, owned in self._group(parts, room)
         ]
+        if self._recipe.landmark == "blend":
+            windows = _with_joint_keys(windows)
         return PackedDocument(spans, tuple(windows), read, tokens.n_prefix - len(prefix))
 
     def _group(self, parts: Sequence[NDArray[np.int32]], room: int) -> list[tuple[int, int, list[int]]]:
@@ -198,7 +201,10 @@ class WindowPacker:
         owned: list[list[int]] = [[] for _ in groups]
         for i, owner in enumerate(owners):
             owned[owner].append(i)
-        return [(first, last, mine) for (first, last), mine in zip(groups, owned, strict=True) if mine]
+        shared = [(first, last, mine) for (first, last), mine in zip(groups, owned, strict=True) if mine]
+        if self._recipe.landmark != "blend":
+            return shared
+        return shared + [(i, i + 1, [i]) for first, last, mine in shared if last - first > 1 for i in mine]
 
     def join(self, prompt: NDArray[np.int32], parts: Sequence[NDArray[np.int32]]) -> Row:
         """One shared window of given passages, for training: their tokens in order, and where each is pooled."""
@@ -237,6 +243,16 @@ class WindowPacker:
         if marker:
             return np.stack((ends, ends + 1), axis=1).astype(np.int32)
         return np.stack((ends - sizes, np.maximum(ends, ends - sizes + 1)), axis=1).astype(np.int32)
+
+
+def _with_joint_keys(windows: Sequence[Window]) -> list[Window]:
+    """The windows, where a passage that is in two of them has one key, made of both."""
+    keys: dict[int, bytes] = {}
+    for window in windows:
+        for passage, key in zip(window.passages, window.keys, strict=True):
+            known = keys.get(passage)
+            keys[passage] = key if known is None else hashlib.blake2b(known + key, digest_size=KEY_BYTES).digest()
+    return [replace(window, keys=tuple(keys[passage] for passage in window.passages)) for window in windows]
 
 
 def visible(text: str) -> tuple[int, int]:

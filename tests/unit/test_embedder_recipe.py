@@ -214,6 +214,8 @@ def test_the_sizes_of_a_table_are_those_that_the_checkpoint_allows(
 )
 def test_passages_share_windows_as_far_as_the_changed_recipe_allows(table: dict[str, object], landmark: str) -> None:
     assert Recipe(name="x", landmark="span_mean").overlaid(table).landmark == landmark
+    blended = "blend" if landmark == "span_mean" else landmark
+    assert Recipe(name="x", landmark="blend").overlaid(table).landmark == blended
 
 
 @pytest.mark.parametrize(

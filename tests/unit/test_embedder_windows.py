@@ -117,6 +117,30 @@ def test_a_span_mean_pools_the_tokens_of_its_own_passage() -> None:
             assert window.row.ids[start:end].tolist() == ids[span.first : span.last].tolist()
 
 
+def test_a_blended_passage_of_a_shared_window_is_read_alone_too_under_one_key() -> None:
+    text = prose(120)
+    shared, alone = pack(text, LATE), pack(text, replace(LATE, landmark="none"))
+    packed = pack(text, replace(LATE, landmark="blend"))
+    n = len(shared.windows)
+    assert [window.row.ids.tolist() for window in packed.windows[:n]] == [w.row.ids.tolist() for w in shared.windows]
+    assert [window.row.ids.tolist() for window in packed.windows[n:]] == [w.row.ids.tolist() for w in alone.windows]
+    keys: dict[int, set[bytes]] = {}
+    for window in packed.windows:
+        for passage, key in zip(window.passages, window.keys, strict=True):
+            keys.setdefault(passage, set()).add(key)
+    assert sorted(keys) == list(range(len(packed.spans)))
+    assert all(len(known) == 1 for known in keys.values())
+    others = {key for window in (*shared.windows, *alone.windows) for key in window.keys}
+    assert not others & set.union(*keys.values())
+
+
+def test_a_passage_that_fills_its_window_is_not_blended() -> None:
+    text = prose(120)
+    recipe = replace(LATE, passage_tokens=30)
+    blended, shared = pack(text, replace(recipe, landmark="blend")), pack(text, recipe)
+    assert [window.keys for window in blended.windows] == [window.keys for window in shared.windows]
+
+
 def test_a_landmark_is_the_end_token_right_after_its_passage() -> None:
     text = prose(120)
     packed = pack(text, LANDMARK)

@@ -4,9 +4,9 @@
     python -m benchmarks.long_documents articles ../shared/eval/xquad_en
 
 ``naive`` gives every passage to the model alone; ``late`` (late chunking, Günther et al. 2024) lets consecutive passages
-share a window and takes the mean of each passage's own states. Both use the same splitter, budget and model. With
-``--extend METHODS --targets TOKENS`` it also measures one vector for up to so many tokens at once, by the methods of
-``embedder.context_extension``; the model's own positions are what they extend (``--positions``).
+share a window and takes the mean of each passage's own states; ``blend`` takes the mean of both vectors. All use the same
+splitter, budget and model. With ``--extend METHODS --targets TOKENS`` it also measures one vector for up to so many tokens at
+once, by the methods of ``embedder.context_extension``; the model's own positions are what they extend (``--positions``).
 
 meetings: a BEIR folder of long documents; a document scores as its best passage (nDCG@10 over documents).
 articles: a BEIR folder of paragraphs whose ids are ARTICLE-NUMBER; the paragraphs of an article are joined into one
@@ -29,12 +29,14 @@ import numpy as np
 from benchmarks.report import environment, print_json, print_table
 from embedder.context_extension import ContextExtension
 from embedder.embedder import DocumentInput, Embedder
+from embedder.recipe import Landmark
 from embedder.source import find_model
 from engine.evaluation import Qrels, evaluate, read_corpus, read_evaluation_set
 from engine.values import Document
 
 MODEL_TOKENS = 512  # positions of the built-in backbone
 JOINT = "\n\n"
+SHARED: dict[str, Landmark] = {"late": "span_mean", "blend": "blend"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def main() -> None:
     for passage in map(int, arguments.passages.split(",")):
         rows.append(_measure(arguments.model, task, "naive", passage, 0))
         windows = [window for window in map(int, arguments.windows.split(",")) if window > passage]
-        rows += [_measure(arguments.model, task, "late", passage, window) for window in windows]
+        rows += [_measure(arguments.model, task, how, passage, window) for window in windows for how in SHARED]
     for target in map(int, arguments.targets.split(",")):
         for method in filter(None, arguments.extend.split(",")):
             table = {"method": method, "original_tokens": arguments.positions, "target_tokens": target}
@@ -87,7 +89,7 @@ def _measure(
         # The window has room for the passage and the special tokens around it.
         recipe = replace(recipe, passage_tokens=passage, window_tokens=min(MODEL_TOKENS, passage + 2))
     else:
-        recipe = replace(recipe, passage_tokens=passage, window_tokens=window, landmark="span_mean")
+        recipe = replace(recipe, passage_tokens=passage, window_tokens=window, landmark=SHARED[variant])
     with Embedder.load(model, recipe=recipe) as embedder:
         started = time.perf_counter()
         embedded = embedder.embed_documents([DocumentInput(d.title, d.text) for d in task.documents])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -138,23 +138,32 @@ def _megabytes(folder: Path) -> int:
 
 
 def _seismic(data: ScaleData, leg: str) -> Built:
-    """Seismic without document names, from a file in its own format; several settings of its search."""
+    """Seismic without document names, from a file in its own format; several settings of its search.
+
+    Its components have 16 bits, ours are terms of the vocabulary and, beyond it, characters: they are numbered anew.
+    """
     import seismic
 
     folder = data.folder / f"seismic_{leg}_{data.n}"
 
     def make(folder: Path) -> None:
-        _write_seismic(folder / "rows.bin", data.sparse())
+        rows = data.sparse()
+        vocabulary, components = np.unique(rows.terms, return_inverse=True)
+        np.save(folder / "vocabulary.npy", vocabulary)
+        _write_seismic(folder / "rows.bin", replace(rows, terms=components))
         seismic.SeismicIndexRaw.build(str(folder / "rows.bin"), **SEISMIC_BUILD).save(str(folder / "built"))
         (folder / "rows.bin").unlink()
 
     seconds = _kept(folder, make)
     index = seismic.SeismicIndexRaw.load(str(next(folder.glob("built*"))))
+    vocabulary = np.load(folder / "vocabulary.npy")
     ways: dict[str, Ask] = {}
     for cut, factor in SEISMIC_SEARCH:
 
         def ask(query: SparseQuery, k: int, cut: int = cut, factor: float = factor) -> list[int]:
-            hits = index.search(query.terms.astype(np.int32), query.weights, k, cut, factor, 0, True)
+            components = np.searchsorted(vocabulary, query.terms).clip(max=len(vocabulary) - 1)
+            there = vocabulary[components] == query.terms
+            hits = index.search(components[there].astype(np.int32), query.weights[there], k, cut, factor, 0, True)
             return [row for _, row in hits]
 
         ways[f"Seismic, cut {cut}, factor {factor}"] = ask

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from engine import open_engine
+from engine import open_engine, segment
 from engine.client import connect
 from engine.recent import CAPACITY, RecentQueries
 from tests.support.index_data import clustered
@@ -26,7 +26,8 @@ def vectors():
 def folder(tmp_path_factory, vectors):
     """A collection whose first 2,500 documents were sealed after 70 queries, and the others are in memory."""
     folder = tmp_path_factory.mktemp("data")
-    with open_engine(folder, model=None) as engine:
+    with open_engine(folder, model=None) as engine, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segment, "HEAD_CODED_ROWS", 2_500)
         made = engine.create_collection("c", dim=DIM)
         made.upsert({"doc_id": f"d{i:04d}", "text": f"number {i}", "vector": vectors[i]} for i in range(2_500))
         before = dense_plan(made, vectors[0])

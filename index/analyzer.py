@@ -23,7 +23,7 @@ from __future__ import annotations
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -38,6 +38,7 @@ from index.kernels import count_terms
 from index.sparse_rows import SparseRows
 
 ANALYZER_VERSION = 1
+CHUNKS = 1 << 14  # whose terms ``terms`` remembers
 MAX_STEMMED_WORD = 64  # characters; longer ones are data, not words: neither stemmed nor split
 
 # Lucene's EnglishAnalyzer.ENGLISH_STOP_WORDS_SET, Apache-2.0.
@@ -112,10 +113,15 @@ class Analyzer:
         self._english = language in FOLD_BEFORE_STEMMING
         self._stemmers = threading.local()  # PyStemmer objects are not thread-safe: one a thread
         self._chunks = ChunkCache(self._chunk_hashes, _separators(), fold=language != "turkish")
+        self._analysed = lru_cache(CHUNKS)(self._analyse)
 
     def terms(self, text: str) -> list[str]:
-        """The terms of ``text``, in order, repeats included."""
-        return [term for chunk in text.split() for _, _, term in self._analyse(chunk)]
+        """The terms of ``text``, in order, repeats included. Words asked for lately, as queries repeat them, are remembered."""
+        return [
+            term
+            for chunk in text.split()
+            for _, _, term in (self._analysed(chunk) if len(chunk) <= MAX_STEMMED_WORD else self._analyse(chunk))
+        ]
 
     def spans(self, text: str) -> list[Span]:
         """As ``terms``, each with the characters text[start:end] that it comes from.

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from index.arrays import Bits, Bytes, Codes, Floats, Mask, Real, Rows, Terms
-from index.simd import converts_halves, float_of_half, nibble_dot, prefetch_row
+from index.simd import converts_halves, fetches_ahead, float_of_half, nibble_dot, prefetch_row
 
 Score: TypeAlias = Real | np.uint16
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -137,6 +137,7 @@ def moved_half(half: np.uint16) -> np.float32:
 
 # Asked for this far ahead, memory answers half as fast again: a row's arithmetic alone keeps too few reads under way.
 BYTES_AHEAD = 4_096  # of a scan, in the order of memory; a place behind the end is harmless
+ASKS_AHEAD = not fetches_ahead()  # in a scan
 ROWS_AHEAD = 4  # of rows that lie anywhere
 
 _value_of_half = float_of_half if converts_halves() else moved_half
@@ -191,7 +192,8 @@ def half_scan(bits: Bits, query: Floats, k: int) -> tuple[Floats, Rows]:
     ahead = 1 + BYTES_AHEAD // (2 * dim)
     size = 0
     for row in range(bits.shape[0]):
-        prefetch_row(flat, (row + ahead) * dim, dim)
+        if ASKS_AHEAD:
+            prefetch_row(flat, (row + ahead) * dim, dim)
         score = _half_dot(bits[row], query)
         if size < k or score > scores[0]:  # an equal score of a later row ranks after
             size = offer(scores, rows, size, score, row)
@@ -215,7 +217,8 @@ def code_scan(codes: Bytes, query: Codes, k: int) -> Rows:
     ahead = 1 + BYTES_AHEAD // width
     size = 0
     for row in range(codes.shape[0]):
-        prefetch_row(flat, (row + ahead) * width, width)
+        if ASKS_AHEAD:
+            prefetch_row(flat, (row + ahead) * width, width)
         score = np.float32(nibble_dot(flat, row * width, query))
         if size < k or score > scores[0]:
             size = offer(scores, rows, size, score, row)

@@ -114,6 +114,11 @@ def converts_halves() -> bool:
     return platform.machine() in ("aarch64", "arm64") or bool(binding.get_host_cpu_features().get("f16c", False))
 
 
+def fetches_ahead() -> bool:
+    """Whether this processor fetches what a scan reads next by itself, so that asking for it only costs: AMD's Zen."""
+    return binding.get_host_cpu_name().startswith("znver")
+
+
 _nibble_dot: Any = intrinsic(dot_of_levels(native_multiply_add if has_avx2() else portable_multiply_add))
 _prefetch_line: Any = intrinsic(_prefetch)
 _float_of_half: Any = intrinsic(_extend)

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DOCUMENTS = 64  # between two pauses: about half a millisecond of a loop
+DOCUMENTS = 128  # between two pauses: about a millisecond of a loop
 LONGEST_PAUSE_S = 0.002  # about one query
 
 _lock = threading.Lock()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.rescoring import Candidates
+from engine.rescoring import Candidates, changes
 
 # score = (1 - BLEND) * best + BLEND * mean of the best BEST. On meeting transcripts this adds 0.015 nDCG@10 to the hybrid
 # ranking over the best passage alone, and elsewhere changes less than 0.006 (docs/adr/0006).
@@ -61,19 +61,12 @@ def best_rows(
         return None
     passage = np.cumsum(~same)
     order = np.lexsort((-fused, passage))
-    return order[_changes(passage[order])]
+    return order[changes(passage[order])]
 
 
 def _firsts(candidates: Candidates) -> np.ndarray:
     """bool[m]: which candidates are the first of their document; rows, and so documents, are ascending."""
-    return _changes(candidates.docs) | _changes(candidates.segments)
-
-
-def _changes(values: np.ndarray) -> np.ndarray:
-    """bool[m]: which values differ from the one before; the first does."""
-    changed = np.ones(len(values), bool)
-    np.not_equal(values[1:], values[:-1], out=changed[1:])
-    return changed
+    return changes(candidates.docs) | changes(candidates.segments)
 
 
 def group(candidates: Candidates, fused: np.ndarray, *, blend: float = BLEND, best: int = BEST) -> Groups:

@@ -43,8 +43,7 @@ def answering() -> Generator[None, None, None]:
 
 def give_way() -> None:
     """Wait until no query is being answered, at most `LONGEST_PAUSE_S`."""
-    if _running:
-        _none_runs.wait(LONGEST_PAUSE_S)
+    _none_runs.wait(LONGEST_PAUSE_S)
 
 
 def giving_way(items: Iterable[T]) -> Iterator[T]:

@@ -102,7 +102,8 @@ class Transaction:
             rest = iter(pairs)
             while part := [(key, pack(digest(value, digest(key))) + value) for key, value in islice(rest, AT_ONCE)]:
                 cursor.putmulti(part)
-                give_way()
+                if len(part) == AT_ONCE:  # a single pair, as of each version that dies, is no work to pause after
+                    give_way()
 
     def delete(self, table: Table, key: bytes) -> bool:
         """Remove ``key``; False when it was not there."""

@@ -6,6 +6,7 @@ import pytest
 
 from engine import priority
 from engine.priority import DOCUMENTS, answering, give_way, giving_way
+from engine.storage import kv
 
 
 @pytest.fixture
@@ -45,3 +46,19 @@ def test_there_is_a_pause_before_every_so_many_items(monkeypatch):
     monkeypatch.setattr(priority, "give_way", lambda: pauses.append(1))
     seen = [len(pauses) for _ in giving_way(range(2 * DOCUMENTS + 1))]
     assert seen == [1] * DOCUMENTS + [2] * DOCUMENTS + [3]
+
+
+def test_single_pairs_are_stored_without_a_pause_and_every_full_call_ends_with_one(tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(kv, "give_way", lambda: pauses.append(1))
+    store = kv.Store(tmp_path / "store")
+    try:
+        with store.write() as transaction:
+            transaction.put(kv.Table.DEAD, b"12345678", b"")
+            assert not pauses
+            pairs = [(f"{i:08d}".encode(), b"x") for i in range(2 * kv.AT_ONCE + 1)]
+            transaction.put_many(kv.Table.TEXTS, pairs)
+            assert len(pauses) == 2
+            assert transaction.get_many(kv.Table.TEXTS, [key for key, _ in pairs]) == [b"x"] * len(pairs)
+    finally:
+        store.close()

@@ -9,7 +9,7 @@ sparse weights in their first 640 singular directions (randomised SVD), both of 
 One thread, one query at a time. Every query is asked ``--rounds`` times after the first hundred, in rounds over all queries,
 and its least time counts, which says what the work costs also where others use the machine. Peers have whole vectors, and
 the cheapest of their settings that reaches recall@10 0.98 on these very queries. Landmark is shown so, and with what its
-certificate chooses for the target without having seen them: measured on its own rows alone ("rows"), and with 256 other
+certificate chooses for the target without having seen them: measured on its own rows alone ("rows"), and with 512 other
 queries, as after some use ("queries"). The lines below the table say what was promised and what was found.
 Needs hnswlib, faiss and usearch (``pip install -e '.[peers]'``). ``--build-only`` builds what is not in the cache.
 """
@@ -28,10 +28,10 @@ from benchmarks.dense_peers import PEERS, Subject
 from benchmarks.report import PACKAGES, environment, print_json, print_table
 from embedder.embedder import coarse_dim
 from index.dense import DenseIndex
-from index.recall import Setting, nearest
+from index.recall import SAMPLE, Setting, nearest
 
 K, TARGET = 10, 0.98
-RECENT = 256  # queries that a collection remembers (engine/recent.py)
+RECENT = SAMPLE  # queries that a collection remembers (engine/recent.py)
 WARM_UP = 100
 OURS = {f"landmark-{kind}": kind for kind in ("flat", "hnsw")}
 SINGULAR = 640
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--passages", type=int, default=100_000)
-    parser.add_argument("--queries", type=int, default=1_500, help="asked; 256 others serve the certificate")
+    parser.add_argument("--queries", type=int, default=1_400, help="asked; 512 others serve the certificate")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--wide", action="store_true", help="vectors of 1,024 dimensions")
     parser.add_argument("--coarse", type=int, help="width of Landmark's prefix; default: what a collection has")

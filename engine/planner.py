@@ -86,12 +86,13 @@ def dense_recall(plan: Plan, snapshot: Snapshot) -> dict[str, object]:
     """The recall certificate of a query's dense search, as plain data for the response.
 
     recall: the estimated share of the ``k`` passages nearest to the query that the search finds, without a filter, and lower:
-    its lower bound with 95 % confidence, both over ``sample`` queries; 1 where every vector is scanned; None where no segment
-    was measured. The estimate is the mean of the segments', weighted by passages; the bound is the least of them, and so
-    holds wherever the nearest passages lie. scanned, measured, unmeasured: how many passages are searched in which way.
+    its lower bound with 95 % confidence, both over ``sample`` queries, of which ``asked`` were asked of the collection and the
+    others are made of passages; 1 where every vector is scanned; None where no segment was measured. The estimate is the mean
+    of the segments', weighted by passages; the bound is the least of them, and so holds wherever the nearest passages lie.
+    scanned, measured, unmeasured: how many passages are searched in which way.
     """
     passages = {"scanned": 0, "measured": 0, "unmeasured": 0}
-    estimates, bounds, samples = [], [], []
+    estimates, bounds, samples, asked = [], [], [], []
     for live in snapshot.segments:
         if live.segment.dense is None or not live.n_live:
             continue
@@ -104,11 +105,13 @@ def dense_recall(plan: Plan, snapshot: Snapshot) -> dict[str, object]:
         bounds.append(promise.lower)
         if promise.setting is not None:
             samples.append(promise.sample)
+            asked.append(promise.asked)
     known = passages["scanned"] + passages["measured"]
     return {
         "k": plan.want,
         "recall": sum(estimates) / known if known else None,
         "lower": min(bounds, default=None),
         "sample": min(samples, default=0),
+        "asked": min(asked, default=0),
         **passages,
     }

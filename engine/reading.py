@@ -239,7 +239,7 @@ def _recall(index: DenseIndex | None) -> RecallEstimate | None:
     promise = None if index is None else index.promise(DEFAULT_RECALL_TARGET, 10)
     if promise is None or promise.recall is None or promise.lower is None:
         return None
-    return RecallEstimate(recall=promise.recall, lower=promise.lower, sample=promise.sample)
+    return RecallEstimate(recall=promise.recall, lower=promise.lower, sample=promise.sample, asked=promise.asked)
 
 
 def matching(

@@ -8,6 +8,7 @@ One background thread a collection. It looks at the snapshot after every commit 
     vacuum  more than a fifth of a sealed segment is deleted: rewrite it without
     settle  asked to (`optimize`): make one segment of the small ones, since each costs every query about half a millisecond,
             and drop what is deleted
+    measure nothing was written for a while, and enough was asked: measure the recall of a segment with these queries
 
 Building happens beside queries and writes; only the swap is a job of the writer. A crash before the swap leaves a folder
 that the next open sweeps away.
@@ -51,7 +52,7 @@ IDLE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Segments to replace by one; ``reason`` is seal, merge, vacuum or settle."""
+    """Segments to replace by one; ``reason`` is seal, merge, vacuum, settle or measure."""
 
     reason: str
     sources: tuple[Segment, ...]
@@ -84,6 +85,15 @@ def choose_to_settle(snapshot: Snapshot) -> Task | None:
         changed = rows - largest.n_live + largest.segment.n_rows - largest.n_live
         if changed >= max(1, SETTLED_SHARE * rows):
             return Task("settle", tuple(live.segment for live in small[place:]))
+    return None
+
+
+def choose_to_measure(snapshot: Snapshot, asked: int) -> Task | None:
+    """A sealed segment whose recall should be measured with the ``asked`` queries that are known, or None. Pure."""
+    for live in snapshot.segments:
+        dense = live.segment.dense
+        if live.segment.name and dense is not None and dense.improves_by(asked):
+            return Task("measure", (live.segment,))
     return None
 
 
@@ -120,13 +130,19 @@ class Sealer:
         self._busy = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name=f"sealer-{schema.name}", daemon=True)
         self._thread.start()
+        recent.when_enough(writer.published.set)
 
     def settle(self) -> None:
-        """Seal the head, do every task that is due, and merge small segments, in the calling thread."""
+        """Seal the head, do every task that is due, merge small segments and measure, in the calling thread."""
         with self._busy:
             self._seal_head(1)
             while task := choose(self._writer.snapshot, self._seal_rows) or choose_to_settle(self._writer.snapshot):
                 self._run(task)
+            self._measure()
+
+    def _measure(self) -> None:
+        while not self._closing and (task := choose_to_measure(self._writer.snapshot, len(self._recent))) is not None:
+            self._run(task)
 
     def stop(self) -> None:
         """Take no more tasks; the one in progress may still end."""
@@ -154,6 +170,8 @@ class Sealer:
             try:
                 if not wrote:
                     self._on_idle()
+                    with self._busy:
+                        self._measure()
                     self._writer.published.wait()
                     continue
                 with self._busy:
@@ -177,7 +195,11 @@ class Sealer:
         new: Segment | None = None
         if any(keep.any() for _, keep in parts):
             log.info("%s: %s of %d segments", self._schema.name, task.reason, len(parts))
-            Segment.merge(self._schema, name, parts, self._recent.vectors()).save(self._folder / name)
+            if task.reason == "measure":
+                (segment,) = task.sources
+                segment.save_measured(self._folder / segment.name, self._folder / name, self._recent.vectors())
+            else:
+                Segment.merge(self._schema, name, parts, self._recent.vectors()).save(self._folder / name)
             # The loaded form maps the files; the built one is dropped with its memory.
             new = Segment.load(self._folder / name, self._schema)
         self._swap(sources, new)

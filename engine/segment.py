@@ -23,13 +23,14 @@ import numpy as np
 from engine.columns import Columns
 from engine.errors import CorruptData
 from engine.schema import CollectionSchema
-from engine.storage.durable import seal_folder, verify_folder
+from engine.storage.durable import link_folder, seal_folder, verify_folder
 from engine.storage.records import PassageBlock
 from engine.values import Leg
 from index.bm25 import Bm25
 from index.dense import SMALL, DenseIndex
 from index.errors import SearchIndexError
 from index.multi import MultiIndex
+from index.recall import FILE as RECALL_FILE
 from index.sparse import SparseIndex
 
 # A scan of 200,000 int8 prefixes takes 1 to 4 ms and is built in a second, a graph of them takes minutes to build and
@@ -150,6 +151,18 @@ class Segment:
             if part is not None:
                 (folder / leg).mkdir()
                 part.save(folder / leg)
+        seal_folder(folder)
+
+    def save_measured(self, source: Path, folder: Path, recent: np.ndarray) -> None:
+        """Write this segment again, its recall measured with ``recent``, float32[m, dim], at least ``recall.ENOUGH``.
+
+        ``source`` is where it lies; what does not change is shared with it. Durable when this returns.
+        """
+        assert self.dense is not None
+        certificate = self.dense.certified(recent).certificate
+        assert certificate is not None
+        link_folder(source, folder, without=RECALL_FILE)
+        certificate.save(folder / "dense")
         seal_folder(folder)
 
     @staticmethod

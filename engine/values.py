@@ -277,12 +277,14 @@ class CollectionInfo:
 class RecallEstimate:
     """The measured recall of a dense search: mean, and lower bound with 95 % confidence, over ``sample`` queries.
 
-    1, 1 and 0 where every vector is scanned.
+    ``asked`` of them were asked of the collection; where there are too few of these, passages stand in, and the bound is for
+    queries like them. 1, 1, 0 and 0 where every vector is scanned.
     """
 
     recall: float
     lower: float
     sample: int
+    asked: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from index.flat import FlatIndex
 from index.hits import Hits
 from index.hnsw import HnswIndex
 from index.ivfpq import IvfPqIndex
-from index.recall import KS, SAMPLE, Certificate, Promise, Setting, measure, nearest, stand_ins
+from index.recall import ENOUGH, KS, MOST_COINS, SAMPLE, Certificate, Promise, Setting, measure, nearest, stand_ins
 
 FORMAT_VERSION = 2
 SMALL = 2_048  # rows; below, a scan of the full vectors takes under 0.2 ms and nothing coarse is built
@@ -106,6 +106,11 @@ class DenseIndex:
         """The width of the stored vectors."""
         return int(self.vectors.shape[1])
 
+    def improves_by(self, asked: int) -> bool:
+        """Whether so many queries that were asked would measure the recall better than it is."""
+        known = 0 if self.certificate is None else self.certificate.queries
+        return self._coarse is not None and (known < ENOUGH <= asked or known < SAMPLE <= asked)
+
     @classmethod
     def build(
         cls,
@@ -182,9 +187,10 @@ class DenseIndex:
         if not facts.get("coarse"):
             return cls(vectors, facts["kind"], None, basis, coarse_dim)
         if facts["version"] == 1 and facts["kind"] != "faiss":
-            return cls(vectors, "flat", FlatIndex.build(_prefixes(vectors, basis, coarse_dim)), basis, coarse_dim)
-        coarse = KINDS[facts["kind"]].load(folder, vectors.shape[0], coarse_dim)
-        index = cls(vectors, facts["kind"], coarse, basis, coarse_dim)
+            coarse: CoarseIndex = FlatIndex.build(_prefixes(vectors, basis, coarse_dim))
+        else:
+            coarse = KINDS[facts["kind"]].load(folder, vectors.shape[0], coarse_dim)
+        index = cls(vectors, coarse.kind, coarse, basis, coarse_dim)
         index.certificate = Certificate.load(folder)
         return index
 
@@ -192,24 +198,27 @@ class DenseIndex:
         """This index with the recall of its settings measured; itself, unmeasured, where all rows are scanned anyway.
 
         Args:
-            recent: float32[m, dim], queries that were asked of the collection; at most half of the sample.
+            recent: float32[m, dim], queries that were asked of the collection, the latest last; fewer than half of the
+                sample count for nothing, and rows of this index stand in for them.
             seed: of the choice of rows that serve as queries.
             sample: queries.
         """
         if self._coarse is None:
             return self
-        recent = np.empty((0, self.dim), np.float32) if recent is None else recent[-(sample // 2) :]
-        rng = np.random.default_rng(seed)
-        rows = np.sort(rng.choice(self.n_rows, min(self.n_rows, sample - len(recent)), replace=False))
-        hidden = np.concatenate([np.full(len(recent), -1), rows])
-        queries = np.concatenate([recent, stand_ins(self.vectors, rows, rng)])
+        if recent is not None and len(recent) >= sample // 2:
+            queries, rows, most_coins = recent[-sample:], np.empty(0, np.int64), MOST_COINS
+            hidden = np.full(len(queries), -1)
+        else:
+            rng = np.random.default_rng(seed)
+            hidden = rows = np.sort(rng.choice(self.n_rows, min(self.n_rows, sample), replace=False))
+            queries, most_coins = stand_ins(self.vectors, rows, rng), 1.0
         exact = nearest(self.vectors, queries, KS[-1], hidden)
         least = np.stack(
             [self.score(query, found)[[k - 1 for k in KS]] for query, found in zip(queries, exact, strict=True)]
         )
-        found = measure(self, self._coarse.widths, queries, least, hidden)
+        found = measure(self, self._coarse.widths, queries, least, hidden, most_coins=most_coins)
         index = DenseIndex(self.vectors, self.kind, self._coarse, self._basis, self.coarse_dim)
-        index.certificate = Certificate(len(recent), len(rows), found)
+        index.certificate = Certificate(len(queries) - len(rows), len(rows), found)
         return index
 
     def promise(self, target: float, k: int) -> Promise:
@@ -227,7 +236,7 @@ class DenseIndex:
         best = self.certificate.cheapest(target, k)
         if best is None or best.cost >= self.vectors.nbytes:
             return Promise.of_scan()
-        return Promise(best.recall, best.lower, self.certificate.sample, best.setting)
+        return Promise(best.recall, best.lower, self.certificate.sample, best.setting, self.certificate.queries)
 
     def search(
         self, query: Floats, k: int, *, allow: Mask | None = None, exact: bool = False, setting: Setting | None = None

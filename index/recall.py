@@ -1,9 +1,8 @@
 """What recall does each setting of a segment's coarse search reach? A certificate, measured on the segment itself.
 
-Queries are sampled, answered exactly, and searched with each setting; kept are the settings of which no other costs less and
-finds more. A query's recall@k is a number in [0, 1], so its variance is at most that of a coin with the same mean, and
-Wilson's one-sided bound for as many coins as queries is a lower bound of the mean with at least 95 % confidence, also
-where every sampled query found everything.
+Queries are answered exactly, and searched with each setting; kept are the settings of which no other costs less and finds
+more. The queries are those that were asked lately, once there are ``ENOUGH``, and rows of the segment's own until then. Each
+setting has a lower bound of its mean recall with 95 % confidence, see ``lower_bound``.
 
 File: ``recall.json`` (version, queries, passages: how many of each were sampled; settings, cheapest first).
 """
@@ -22,9 +21,12 @@ from index.arrays import Floats, Halves, Rows, load_facts, save_facts
 from index.errors import CorruptIndexFile
 
 FORMAT_VERSION = 1
+FILE = "recall.json"
 KS = (10, 100)  # the numbers of nearest rows whose recall is measured
 DEPTHS = (10, 15, 20, 30, 40, 60, 80, 100, 120, 160, 200, 250, 320, 400, 500, 640)
-SAMPLE = 512  # queries: the most that certifies is n / (n + Z^2) = 0.9947
+SAMPLE = 512  # queries at most
+ENOUGH = SAMPLE // 2  # queries that were asked: so many make stand-ins needless
+MOST_COINS = 3.0  # as many coins as a real query's recall counts for at most
 DISTURBANCE = 1.0  # length of what is added to a row that serves as a query; rows have length 1
 Z = 1.6448536269514722  # 95 %, one-sided
 _CHUNK = 16_384  # rows multiplied with all queries at a time
@@ -47,12 +49,14 @@ class Promise:
     """How a search will be run, and what is known of its recall.
 
     recall, lower: mean and 95 % lower bound over ``sample`` queries; None: not measured. setting: None: every row is scanned.
+    asked: how many of the sample were asked; the others are rows, and the bound is for queries like them.
     """
 
     recall: float | None
     lower: float | None
     sample: int
     setting: Setting | None
+    asked: int = 0
 
     @staticmethod
     def of_scan() -> Promise:
@@ -92,7 +96,7 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The recall of a segment's settings, of ``queries`` recent queries and ``passages`` of its own rows."""
+    """The recall of a segment's settings, over ``queries`` that were asked and ``passages`` of its own rows."""
 
     queries: int
     passages: int
@@ -121,7 +125,7 @@ class Certificate:
 
     def save(self, folder: Path) -> None:
         """Write ``recall.json`` into an existing folder."""
-        save_facts(folder / "recall.json", {"version": FORMAT_VERSION, **asdict(self)})
+        save_facts(folder / FILE, {"version": FORMAT_VERSION, **asdict(self)})
 
     @staticmethod
     def load(folder: Path) -> Certificate | None:
@@ -130,7 +134,7 @@ class Certificate:
         Raises:
             CorruptIndexFile: the file is unreadable or of another version; rebuild the segment.
         """
-        path = folder / "recall.json"
+        path = folder / FILE
         if not path.exists():
             return None
         facts = load_facts(path, FORMAT_VERSION)
@@ -141,8 +145,8 @@ class Certificate:
             raise CorruptIndexFile(path, f"it is no certificate ({error})") from error
 
 
-def wilson_lower(mean: float, n: int) -> float:
-    """The one-sided 95 % lower bound of a mean of ``n`` numbers in [0, 1].
+def wilson_lower(mean: float, n: float) -> float:
+    """The one-sided 95 % lower bound of a mean of ``n`` coins.
 
     Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
     """
@@ -151,6 +155,20 @@ def wilson_lower(mean: float, n: int) -> float:
     z2 = Z * Z / n
     half = Z * math.sqrt(mean * (1.0 - mean) / n + z2 / (4.0 * n))
     return min(mean, max(0.0, (mean + z2 / 2.0 - half) / (1.0 + z2)))
+
+
+def lower_bound(recalls: Floats, most_coins: float) -> float:
+    """The one-sided 95 % lower bound of the mean of queries' recalls, numbers in [0, 1].
+
+    A query's recall@k varies less than a coin with the same mean, since few queries miss everything: it counts for as many
+    coins as the coin's variance is a multiple of its own (Kish's effective sample size), and Wilson's bound for so many
+    holds. ``most_coins`` limits that: the variance is an estimate itself, and of many settings the luckiest is chosen. With 1
+    it is the bound for coins, whatever was found.
+    """
+    mean, variance = float(recalls.mean()), float(recalls.var(ddof=1)) if len(recalls) > 1 else 0.0
+    of_a_coin = mean * (1.0 - mean)
+    coins = most_coins if variance <= 0.0 else min(most_coins, max(1.0, of_a_coin / variance))
+    return wilson_lower(mean, len(recalls) * (coins if of_a_coin > 0.0 else 1.0))
 
 
 def nearest(vectors: Halves, queries: Floats, k: int, hidden: Rows) -> Rows:
@@ -182,7 +200,8 @@ def stand_ins(vectors: Halves, rows: Rows, rng: np.random.Generator) -> Floats:
 
     A passage's own vector is too easy a query: real ones lie farther from their answers, and more of their length outside
     the directions that the passages share. Each row is therefore disturbed in a random direction by as much as it is
-    long (cosine with the row: 0.71), which is as hard as real queries or a little harder: docs/adr/0013 has the figures.
+    long (cosine with the row: 0.71), which is as hard as real queries of the passages' kind or a little harder: docs/adr/0013
+    has the figures.
 
     Args:
         vectors: float16[n, dim], unit rows.
@@ -196,7 +215,7 @@ def stand_ins(vectors: Halves, rows: Rows, rng: np.random.Generator) -> Floats:
 
 
 def measure(
-    searcher: Searcher, widths: Sequence[int], queries: Floats, least: Floats, hidden: Rows
+    searcher: Searcher, widths: Sequence[int], queries: Floats, least: Floats, hidden: Rows, *, most_coins: float
 ) -> tuple[Measured, ...]:
     """The frontier of each k of ``KS``: settings that find more than every cheaper one, cheapest first.
 
@@ -206,6 +225,7 @@ def measure(
         queries: float32[m, dim].
         least: float32[m, len(KS)], the exact score of each query's k-th nearest row: what scores as much is one of them.
         hidden: int64[m], the row that is no answer to each query; -1: none.
+        most_coins: see ``lower_bound``.
     """
     measured = []
     for width in widths:
@@ -215,9 +235,9 @@ def measure(
         for place, k in enumerate(KS):
             for depth in depths:
                 if depth >= k:
-                    recall = float(np.minimum(found[:, place, depth - 1], k).mean()) / k
-                    cost = searcher.cost(Setting(width, depth))
-                    measured.append(Measured(k, width, depth, cost, recall, wilson_lower(recall, len(queries))))
+                    recalls = np.minimum(found[:, place, depth - 1], k) / k
+                    cost, lower = searcher.cost(Setting(width, depth)), lower_bound(recalls, most_coins)
+                    measured.append(Measured(k, width, depth, cost, float(recalls.mean()), lower))
     return tuple(one for k in KS for one in _undominated(one for one in measured if one.k == k))
 
 

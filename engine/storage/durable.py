@@ -91,6 +91,21 @@ def verify_folder(folder: Path) -> None:
             raise CorruptData(str(path), "its bytes do not match the manifest")
 
 
+def link_folder(source: Path, target: Path, *, without: str) -> None:
+    """Make ``target`` of a sealed folder's files but those named ``without`` and the manifest; `seal_folder` ends it.
+
+    The files are hard links, or copies where the file system has none: sealed files never change.
+    """
+    shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns(without, MANIFEST))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def folder_size(folder: Path) -> int:
     """The bytes that the files of ``folder`` occupy (allocated blocks, so a sparse file counts what it holds)."""
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())

@@ -837,14 +837,16 @@ class CollectionInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., coarse_dim: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[Leg, str]]] = ..., language: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ..., documents: _Optional[int] = ..., passages: _Optional[int] = ..., sequence: _Optional[int] = ..., multi_dim: _Optional[int] = ..., dtype: _Optional[str] = ..., task: _Optional[str] = ..., expansion: _Optional[_Union[Expansion, _Mapping]] = ..., generator: _Optional[str] = ...) -> None: ...
 
 class RecallEstimate(_message.Message):
-    __slots__ = ("recall", "lower", "sample")
+    __slots__ = ("recall", "lower", "sample", "asked")
     RECALL_FIELD_NUMBER: _ClassVar[int]
     LOWER_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
     recall: float
     lower: float
     sample: int
-    def __init__(self, recall: _Optional[float] = ..., lower: _Optional[float] = ..., sample: _Optional[int] = ...) -> None: ...
+    asked: int
+    def __init__(self, recall: _Optional[float] = ..., lower: _Optional[float] = ..., sample: _Optional[int] = ..., asked: _Optional[int] = ...) -> None: ...
 
 class SegmentStats(_message.Message):
     __slots__ = ("name", "passages", "deleted", "dense_kind", "size_bytes", "multi_bytes", "recall")

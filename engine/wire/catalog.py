@@ -116,11 +116,11 @@ def stats_from_wire(message: pb.CollectionStats) -> CollectionStats:
 
 
 def _recall_to_wire(estimate: RecallEstimate) -> pb.RecallEstimate:
-    return pb.RecallEstimate(recall=estimate.recall, lower=estimate.lower, sample=estimate.sample)
+    return pb.RecallEstimate(recall=estimate.recall, lower=estimate.lower, sample=estimate.sample, asked=estimate.asked)
 
 
 def _recall_from_wire(message: pb.RecallEstimate) -> RecallEstimate:
-    return RecallEstimate(recall=message.recall, lower=message.lower, sample=message.sample)
+    return RecallEstimate(recall=message.recall, lower=message.lower, sample=message.sample, asked=message.asked)
 
 
 def engine_info_to_wire(info: EngineInfo, max_message_bytes: int) -> pb.InfoResponse:

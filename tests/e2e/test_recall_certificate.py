@@ -2,15 +2,18 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from engine import open_engine, segment
+from engine import open_engine, sealing, segment
 from engine.client import connect
+from engine.maintenance import check
 from engine.recent import CAPACITY, RecentQueries
+from index.recall import ENOUGH
 from tests.support.index_data import clustered
 from tests.support.serving import serving
 
@@ -90,6 +93,53 @@ def test_statistics_show_it_locally_remotely_and_on_the_command_line(folder):
     assert "(≥ 0.9" in result.output
 
 
+@pytest.fixture
+def asked():
+    return clustered(3, ENOUGH + 20, DIM).astype(np.float32)
+
+
+def sealed(collection):
+    return next(segment for segment in collection.stats().segments if segment.name != "head")
+
+
+def answers(collection, queries):
+    return [[(h.doc_id, h.score) for h in collection.query(vector=q, mode="dense", exact=True).hits] for q in queries]
+
+
+def test_enough_queries_measure_what_was_sealed_before_them(folder, tmp_path, vectors, asked):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with open_engine(copy, model=None) as engine:
+        collection = engine.get_collection("c")
+        collection.optimize()
+        collection.delete(["d0000", "d0007"])
+        before, expected = sealed(collection), answers(collection, vectors[:20])
+        assert before.recall.asked == 0
+        for vector in asked:
+            dense_plan(collection, vector)
+        collection.optimize()
+        after = sealed(collection)
+        assert (after.name != before.name, after.deleted, after.passages) == (True, 2, before.passages)
+        assert after.recall.sample == after.recall.asked == dense_plan(collection, vectors[N])["asked"] >= len(asked)
+        assert answers(collection, vectors[:20]) == expected
+        collection.optimize()
+        assert sealed(collection) == after
+    with open_engine(copy, model=None) as engine:
+        assert sealed(engine.get_collection("c")).recall == after.recall
+        assert answers(engine.get_collection("c"), vectors[:20]) == expected
+    assert check(copy).is_sound
+
+
+def test_a_collection_that_is_only_asked_is_measured_once_it_is_idle(folder, tmp_path, monkeypatch, asked):
+    monkeypatch.setattr(sealing, "IDLE_S", 0.05)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with open_engine(copy, model=None) as engine:
+        collection = engine.get_collection("c")
+        for vector in asked:
+            dense_plan(collection, vector)
+        while sealed(collection).recall.asked < ENOUGH:
+            time.sleep(0.02)
+
+
 def test_a_certificate_is_measured_with_what_was_asked_before_the_engine_was_opened(folder, tmp_path, vectors):
     copy = shutil.copytree(folder, tmp_path / "copy")
     asked = np.random.default_rng(1).standard_normal((CAPACITY + 44, DIM)).astype(np.float32)
@@ -110,3 +160,15 @@ def test_recent_queries_are_distinct_and_the_last():
     for x in (1, 2, 3, 1, 4):
         recent.add(np.array([x, 0], np.float32))
     assert recent.vectors()[:, 0].tolist() == [3.0, 1.0, 4.0]
+
+
+def test_who_waits_for_enough_queries_is_told_when_there_are_and_when_there_is_no_room_for_more():
+    recent, calls = RecentQueries(2), []
+    recent.when_enough(lambda: calls.append(len(recent)))
+    for x in range(CAPACITY + 10):
+        recent.add(np.array([x, 1], np.float32))
+        recent.add(np.array([x, 1], np.float32))
+    assert calls == [ENOUGH, CAPACITY]
+    again = RecentQueries(2, known=recent.vectors())
+    again.when_enough(lambda: calls.append(len(again)))
+    assert calls == [ENOUGH, CAPACITY, CAPACITY]

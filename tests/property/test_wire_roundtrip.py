@@ -190,7 +190,7 @@ segments = st.builds(
     dense_kind=texts,
     size_bytes=counts,
     multi_bytes=counts,
-    recall=st.none() | st.builds(RecallEstimate, recall=doubles, lower=doubles, sample=counts),
+    recall=st.none() | st.builds(RecallEstimate, recall=doubles, lower=doubles, sample=counts, asked=counts),
 )
 quick = settings(max_examples=60, deadline=None)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import CorruptData
-from engine.storage.durable import seal_folder, verify_folder
+from engine.storage.durable import link_folder, seal_folder, verify_folder
 from engine.storage.kv import Store, Table
 from engine.storage.records import (
     DocumentRecord,
@@ -191,3 +191,27 @@ def test_every_damage_of_a_sealed_folder_is_noticed(tmp_path, damage):
         (folder / "manifest.json").write_text("{")
     with pytest.raises(CorruptData):
         verify_folder(folder)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_linked_folder_has_the_same_files_but_the_one_left_out(tmp_path, monkeypatch, links):
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "inner").mkdir(parents=True)
+    (old / "inner" / "kept").write_bytes(b"kept")
+    (old / "inner" / "replaced").write_bytes(b"old")
+    seal_folder(old)
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    link_folder(old, new, without="replaced")
+    with pytest.raises(CorruptData):
+        verify_folder(new)
+    (new / "inner" / "replaced").write_bytes(b"new")
+    seal_folder(new)
+    verify_folder(old)
+    verify_folder(new)
+    assert (new / "inner" / "kept").read_bytes() == b"kept"
+    assert (new / "inner" / "kept").samefile(old / "inner" / "kept") == links
+
+
+def refuse(*_paths):
+    raise PermissionError(1, "no hard links here")

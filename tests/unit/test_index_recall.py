@@ -42,6 +42,23 @@ def test_nothing_sampled_certifies_nothing():
     assert recall.wilson_lower(1.0, 0) == 0.0
 
 
+@pytest.mark.parametrize("share", [[0.9, 0.06, 0.03, 0.01], [0.97, 0.0, 0.0, 0.03], [0.5, 0.3, 0.2, 0.0]])
+@pytest.mark.parametrize("most_coins", [1.0, recall.MOST_COINS])
+def test_the_bound_of_a_mean_holds_in_about_nineteen_of_twenty_samples(share, most_coins):
+    values, rng = np.array([1.0, 0.9, 0.7, 0.0]), np.random.default_rng(0)
+    bounds = [recall.lower_bound(rng.choice(values, 256, p=share), most_coins) for _ in range(2_000)]
+    assert np.mean(np.array(bounds) <= values @ share) >= 0.93  # Wilson's own oscillates by 0.02
+
+
+def test_recalls_that_vary_less_than_coins_have_a_closer_bound():
+    recalls = np.tile([1.0, 1.0, 1.0, 0.9], 64)
+    assert recall.lower_bound(recalls, 1.0) == pytest.approx(recall.wilson_lower(0.975, 256))
+    assert recall.lower_bound(recalls, 3.0) == pytest.approx(recall.wilson_lower(0.975, 3 * 256))
+    coins = np.tile([1.0, 1.0, 1.0, 0.0], 64)
+    assert recall.lower_bound(coins, 3.0) == pytest.approx(recall.wilson_lower(0.75, 256), abs=1e-3)
+    assert recall.lower_bound(np.ones(256), 3.0) == recall.wilson_lower(1.0, 256)
+
+
 def test_exact_answers_are_those_of_a_full_sort(stored, monkeypatch):
     monkeypatch.setattr(recall, "_CHUNK", 300)
     vectors, queries = stored[:1_000], stored[-20:].astype(np.float32)
@@ -56,7 +73,7 @@ def test_what_is_measured_is_what_a_search_finds(index, stored):
     queries = stored[N : N + 50].astype(np.float32)
     least = np.stack([index.search(query, 100, exact=True).scores[[9, 99]] for query in queries])
     widths = sorted({one.width for one in index.certificate.settings})[:3]
-    for one in recall.measure(index, widths, queries, least, np.full(50, -1))[::4]:
+    for one in recall.measure(index, widths, queries, least, np.full(50, -1), most_coins=1.0)[::4]:
         # Rows of equal scores may stand for each other.
         assert recall_of(index, queries, one.k, one.setting) == pytest.approx(one.recall, abs=0.005)
 
@@ -112,13 +129,23 @@ def test_certificate_comes_back_from_its_file_and_is_the_same_each_time(index, t
         assert index.certified(sample=200).certificate == index.certificate
 
 
-def test_recent_queries_are_part_of_the_sample(stored):
-    index = DenseIndex.build(stored[:N], kind="flat", coarse_dim=8, rotate=True)
-    asked = stored[N:].astype(np.float32)
-    found = index.certified(asked, sample=64).certificate
-    assert (found.queries, found.passages) == (32, 32)
-    found = index.certified(asked[:5], sample=64).certificate
-    assert (found.queries, found.passages) == (5, 59)
+@pytest.mark.parametrize(("known", "asked", "passages"), [(300, 64, 0), (40, 40, 0), (31, 0, 64), (0, 0, 64)])
+def test_enough_queries_that_were_asked_are_the_sample_and_fewer_count_for_nothing(stored, known, asked, passages):
+    index = DenseIndex.build(stored[:N], kind="flat", coarse_dim=16, rotate=True)
+    certified = index.certified(stored[N : N + known].astype(np.float32), sample=64)
+    assert (certified.certificate.queries, certified.certificate.passages) == (asked, passages)
+    assert certified.promise(0.5, 10).asked == asked
+
+
+def test_an_index_is_measured_better_by_enough_queries_and_by_a_whole_sample(stored):
+    index = DenseIndex.build(stored[:N], kind="flat", coarse_dim=16, rotate=True)
+    asked = np.tile(stored[N:].astype(np.float32), (2, 1))
+    few, enough, whole = recall.ENOUGH - 1, recall.ENOUGH, recall.SAMPLE
+    assert [index.improves_by(n) for n in (few, enough)] == [False, True]
+    assert [index.certified(asked[:few]).improves_by(n) for n in (few, enough)] == [False, True]
+    assert [index.certified(asked[:enough]).improves_by(n) for n in (enough, whole - 1, whole)] == [False, False, True]
+    assert not index.certified(asked[:whole]).improves_by(whole)
+    assert not DenseIndex.build(clustered(1, 100, DIM), kind="flat", coarse_dim=8, rotate=True).improves_by(whole)
 
 
 def test_between_and_beyond_the_measured_numbers_the_harder_one_counts():

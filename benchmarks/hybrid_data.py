@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.api import CollectionApi
 from engine.values import Document, Query
+from index.recall import SAMPLE
 
 DIM = 384
 RANDOM = 1_000  # values of the metadata field that the filters select on, uniform and independent of everything else
@@ -22,12 +24,14 @@ class Corpus:
         texts: of the passages.
         vectors: float16 or float32[n, 384], unit rows.
         queries, query_vectors: float32[m, 384].
+        earlier: float32[<= recall.SAMPLE, 384], other queries, that were asked before.
     """
 
     texts: list[str]
     vectors: np.ndarray
     queries: list[str]
     query_vectors: np.ndarray
+    earlier: np.ndarray
 
     @property
     def payload_bytes(self) -> int:
@@ -53,6 +57,12 @@ class Corpus:
             for text, vector in zip(self.queries, self.query_vectors, strict=True)
         ]
 
+    def put_to_use(self, collection: CollectionApi) -> None:
+        """Ask the earlier queries, and end all background work: recall is then measured with queries, as after some use."""
+        for vector in self.earlier:
+            collection.answer(Query(vector=vector, mode="dense", passages=0, explain=False))
+        collection.optimize()
+
 
 def load(scale: Path | None, n: int, n_queries: int, seed: int) -> Corpus:
     """The first ``n`` passages of the folder that ``benchmarks.scale_corpus`` made, and its first queries.
@@ -68,7 +78,8 @@ def load(scale: Path | None, n: int, n_queries: int, seed: int) -> Corpus:
     from benchmarks.scale_data import load as load_scale
 
     data = load_scale(scale, n)
-    return Corpus(data.texts(), data.dense, data.queries.texts[:n_queries], data.queries.dense[:n_queries])
+    texts, vectors = data.queries.texts, data.queries.dense
+    return Corpus(data.texts(), data.dense, texts[:n_queries], vectors[:n_queries], vectors[n_queries:][-SAMPLE:])
 
 
 def _made_up(n: int, n_queries: int, seed: int) -> Corpus:
@@ -76,11 +87,13 @@ def _made_up(n: int, n_queries: int, seed: int) -> Corpus:
     rng = np.random.default_rng(seed)
     words = np.array([f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}ko" for i in range(17_576)])
     frequencies = 1.0 / np.arange(1, len(words) + 1)
+    n_vectors = n + n_queries + SAMPLE
     drawn = rng.choice(len(words), (n + n_queries, 60), p=frequencies / frequencies.sum())
     centres = rng.standard_normal((200, DIM)).astype(np.float32)
-    vectors = centres[rng.integers(0, 200, n + n_queries)]
+    vectors = centres[rng.integers(0, 200, n_vectors)]
     vectors += 0.9 * rng.standard_normal(vectors.shape, np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     texts = [" ".join(words[row]) for row in drawn[:n]]
     queries = [" ".join(words[row[:6]]) for row in drawn[n:]]
-    return Corpus(texts, vectors[:n].astype(np.float16), queries, vectors[n:])
+    asked, earlier = np.split(vectors[n:], [n_queries])
+    return Corpus(texts, vectors[:n].astype(np.float16), queries, asked, earlier)

@@ -83,7 +83,7 @@ def _overlap(found: QueryResult, exact: QueryResult) -> float:
 
 
 def updates(collection: CollectionApi, corpus: Corpus, n_rows: int, folder: Path) -> dict[str, float]:
-    """Queries alone, and while ``n_rows`` documents are ingested and sealed; then those are deleted and reclaimed."""
+    """Queries alone, beside the ingest of ``n_rows`` documents, and beside the sealing and merging after it; then deletes."""
     queries = corpus.asked(passages=0, explain=False)
     alone = latency(collection, queries)
     before = disk_bytes(folder)
@@ -91,16 +91,19 @@ def updates(collection: CollectionApi, corpus: Corpus, n_rows: int, folder: Path
     done = threading.Event()
 
     def ingest() -> None:
-        began = time.perf_counter()
-        assert all(a.status == "added" for a in collection.ingest(corpus.documents(0, n_rows, "new-")))
-        seconds.append(time.perf_counter() - began)
-        collection.optimize()
-        done.set()
+        try:
+            began = time.perf_counter()
+            assert all(a.status == "added" for a in collection.ingest(corpus.documents(0, n_rows, "new-")))
+            seconds.append(time.perf_counter() - began)
+            collection.optimize()
+        finally:
+            done.set()
 
     thread = threading.Thread(target=ingest)
     thread.start()
-    took = []
-    while not done.is_set() or len(took) < 100:
+    beside_ingest, beside_merging = list[float](), list[float]()
+    while not done.is_set():
+        took = beside_merging if seconds else beside_ingest
         began = time.perf_counter()
         collection.answer(queries[len(took) % len(queries)])
         took.append((time.perf_counter() - began) * 1e3)
@@ -116,9 +119,8 @@ def updates(collection: CollectionApi, corpus: Corpus, n_rows: int, folder: Path
     return {
         "alone_p50_ms": alone["p50_ms"],
         "alone_p99_ms": alone["p99_ms"],
-        "during_p50_ms": float(np.median(took)),
-        "during_p99_ms": float(np.percentile(took, 99)),
-        "queries_during": len(took),
+        **_percentiles("ingest", beside_ingest),
+        **_percentiles("merging", beside_merging),
         "ingest_per_s": n_rows / seconds[0],
         "deletes_per_s": n_rows / delete_s,
         "disk_before_mib": before / 2**20,
@@ -126,6 +128,13 @@ def updates(collection: CollectionApi, corpus: Corpus, n_rows: int, folder: Path
         "disk_after_mib": disk_bytes(folder) / 2**20,
         "deleted_left": sum(segment.deleted for segment in live.segments),
     }
+
+
+def _percentiles(beside: str, took: Sequence[float]) -> dict[str, float]:
+    if not took:
+        return {}
+    p50, p99 = np.percentile(took, (50, 99)).tolist()
+    return {f"{beside}_queries": len(took), f"{beside}_p50_ms": p50, f"{beside}_p99_ms": p99}
 
 
 def _parts(items: list[str], size: int) -> Iterable[list[str]]:

@@ -126,7 +126,7 @@ def _build(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         for answer in collection.ingest(corpus.documents(0, size)):
             assert answer.status == "added", answer
         ingested = time.perf_counter()
-        collection.optimize()
+        corpus.put_to_use(collection)
         indexed = time.perf_counter()
         written = written_bytes() - written
         segments = [(segment.passages, segment.dense_kind) for segment in collection.stats().segments]
@@ -150,6 +150,7 @@ def _local(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
     base = memory_mib()["own_mib"]  # the texts and queries that this benchmark holds, and the libraries
     with open_engine(_folder(arguments, size), model=None) as engine:
         collection = engine.get_collection("c")
+        corpus.put_to_use(collection)
         modes: dict[str, Any] = {}
         for mode in ("hybrid", "dense", "bm25"):
             modes[mode] = latency(collection, corpus.asked(mode=mode, passages=0, explain=False))

@@ -205,7 +205,7 @@ class EngineApi(Protocol):
                 as many bytes as the vectors have dimensions.
             multi_dim: the width of the caller's own token vectors, without a model; None: the model's.
             language: the analyser's language, a Snowball algorithm name or "none".
-            dense_kind: "auto", "flat", "hnsw" or "faiss".
+            dense_kind: "auto", "flat", "hnsw", "faiss" or "gpu".
             weights: leg → default fusion weight; None: the engine's defaults.
             expansion: what the engine's generator writes about each passage before it is embedded; None: nothing.
             task: what its queries ask for unless they say otherwise, for a model that takes an instruction: a name that the

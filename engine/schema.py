@@ -18,7 +18,7 @@ SCHEMA_FORMAT = 1
 MAX_DIM = 16_384
 MAX_EXPANSION = 50
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-DENSE_KINDS = ("auto", "flat", "hnsw", "faiss")
+DENSE_KINDS = ("auto", "flat", "hnsw", "faiss", "gpu")
 
 
 class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from index import vectors as stored
 from index.arrays import Floats, Halves, Mask, Rows, freeze, load_array, load_facts, save_array, save_facts
 from index.errors import CorruptIndexFile, InvalidIndexInput, UnknownIndexKind
 from index.flat import FlatIndex
+from index.gpu import GpuIndex
 from index.hits import Hits
 from index.hnsw import HnswIndex
 from index.ivfpq import IvfPqIndex
@@ -70,7 +71,7 @@ class CoarseIndex(Protocol):
         """How many candidates a search of this width can give."""
 
 
-KINDS: dict[str, type[CoarseIndex]] = {"flat": FlatIndex, "hnsw": HnswIndex, "faiss": IvfPqIndex}
+KINDS: dict[str, type[CoarseIndex]] = {"flat": FlatIndex, "hnsw": HnswIndex, "faiss": IvfPqIndex, "gpu": GpuIndex}
 
 
 class DenseIndex:
@@ -78,7 +79,7 @@ class DenseIndex:
 
     Attributes:
         vectors: float16[n_rows, dim], read-only, in memory or memory-mapped.
-        kind: "flat", "hnsw" or "faiss"; "flat" for every segment below ``SMALL`` rows.
+        kind: a key of ``KINDS``; "flat" for every segment below ``SMALL`` rows.
         coarse_dim: width of the prefix; dim when vectors are only scanned in full.
         rotated: whether the prefix is that of a rotation.
         certificate: the measured recall of its settings; None: not measured.

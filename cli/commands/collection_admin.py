@@ -71,7 +71,9 @@ def list_command() -> None:
 @click.option("--multi", is_flag=True, help="Keep token vectors, which rank what the other legs find.")
 @click.option("--multi-dim", type=click.IntRange(1, 16_384), help="Width of your own token vectors, without a model.")
 @click.option("--language", default="english", show_default=True, help=f"For stemming: {LANGUAGES}.")
-@click.option("--dense-kind", type=click.Choice(("auto", "flat", "hnsw", "faiss")), default="auto", show_default=True)
+@click.option(
+    "--dense-kind", type=click.Choice(("auto", "flat", "hnsw", "faiss", "gpu")), default="auto", show_default=True
+)
 @click.option(
     "--task", metavar="TASK", help="What queries ask for unless they say otherwise: a name, or an instruction."
 )

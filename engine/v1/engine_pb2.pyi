@@ -69,6 +69,7 @@ class DenseKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DENSE_KIND_FLAT: _ClassVar[DenseKind]
     DENSE_KIND_HNSW: _ClassVar[DenseKind]
     DENSE_KIND_FAISS: _ClassVar[DenseKind]
+    DENSE_KIND_GPU: _ClassVar[DenseKind]
 
 class ExpansionMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -119,6 +120,7 @@ DENSE_KIND_AUTO: DenseKind
 DENSE_KIND_FLAT: DenseKind
 DENSE_KIND_HNSW: DenseKind
 DENSE_KIND_FAISS: DenseKind
+DENSE_KIND_GPU: DenseKind
 EXPANSION_METHOD_UNSPECIFIED: ExpansionMethod
 EXPANSION_METHOD_QUESTIONS: ExpansionMethod
 EXPANSION_METHOD_REWRITES: ExpansionMethod

@@ -13,13 +13,14 @@ from engine.wire.expansions import expansion_from_wire, expansion_to_wire
 from engine.wire.results import LEG
 from engine.wire.vectors import vector_from_wire, vector_to_wire
 
-DENSE_KIND: Vocabulary[Literal["auto", "flat", "hnsw", "faiss"], pb.DenseKind] = Vocabulary(
+DENSE_KIND: Vocabulary[Literal["auto", "flat", "hnsw", "faiss", "gpu"], pb.DenseKind] = Vocabulary(
     "dense_kind",
     {
         "auto": pb.DENSE_KIND_AUTO,
         "flat": pb.DENSE_KIND_FLAT,
         "hnsw": pb.DENSE_KIND_HNSW,
         "faiss": pb.DENSE_KIND_FAISS,
+        "gpu": pb.DENSE_KIND_GPU,
     },
 )
 EMBED_INPUT: Vocabulary[Literal["document", "query"], pb.EmbedInput] = Vocabulary(

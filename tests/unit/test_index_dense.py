@@ -150,6 +150,8 @@ def test_a_graph_whose_links_were_filled_up_answers_as_before(stored, tmp_path):
 
 
 def test_a_folder_of_the_first_format_is_scanned_and_unmeasured(index, tmp_path):
+    if index.kind == "gpu":
+        pytest.skip("came with the second format")
     index.certified(sample=8).save(tmp_path)
     facts = json.loads((tmp_path / "dense.json").read_text())
     (tmp_path / "dense.json").write_text(json.dumps({**facts, "version": 1}))
@@ -160,6 +162,9 @@ def test_a_folder_of_the_first_format_is_scanned_and_unmeasured(index, tmp_path)
     assert old.kind == ("faiss" if index.kind == "faiss" else "flat")
     query = index.vectors[7].astype(np.float32)
     assert same_hits(old.search(query, 10), index.search(query, 10, exact=True))
+    measured = old.certified(sample=8).certificate
+    measured.save(tmp_path)
+    assert DenseIndex.load(tmp_path).certificate == measured
 
 
 def test_damaged_files_are_refused(index, tmp_path):

@@ -23,10 +23,10 @@ from engine.collection import Collection
 from engine.encoding import Model
 from engine.errors import CollectionExists, InvalidArgument
 from engine.local import LocalEngine, ModelOptions
+from engine.query_validation import check_task
 from engine.schema import DENSE_KINDS, CollectionSchema, check_dim, check_expansion, check_name, check_weights
 from engine.storage.durable import fsync_path, remove_folder
 from engine.storage.lock import FolderLock
-from engine.validation import check_task
 from engine.values import Expansion
 from index.analyzer import ANALYZER_VERSION, languages
 

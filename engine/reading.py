@@ -23,6 +23,7 @@ from engine.errors import InvalidArgument
 from engine.filters import Filter
 from engine.planner import DEFAULT_RECALL_TARGET, plan
 from engine.priority import answering
+from engine.query_validation import MAX_LIMIT, check_query
 from engine.recent import RecentQueries
 from engine.reranking import RerankerModel
 from engine.schema import CollectionSchema
@@ -32,7 +33,7 @@ from engine.storage.durable import folder_size
 from engine.storage.kv import Readable, Transaction
 from engine.storage.layout import SEGMENTS_FOLDER, STORE_FOLDER
 from engine.storage.store import State, documents_after, find, read_block, read_document, read_text
-from engine.validation import MAX_LIMIT, check_doc_id, check_query
+from engine.validation import check_doc_id
 from engine.values import (
     CollectionInfo,
     CollectionStats,

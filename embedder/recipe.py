@@ -30,6 +30,7 @@ SparseQuery = Literal["model", "binary", "idf"]
 MultiHead = Literal["none", "token_linear"]
 TokenHead = Literal["none", "latent_attention"]
 Landmark = Literal["none", "span_mean", "blend", "end_token"]
+MEANS_OF_SPANS: tuple[Landmark, ...] = ("span_mean", "blend")  # which a model that pools the mean can give untrained
 Template: TypeAlias = str | tuple[str, ...]
 
 DEFAULT_PASSAGE_TOKENS = 512
@@ -205,7 +206,7 @@ class Recipe:
         self._check_sizes()
         if self.hidden_layer not in (-1, -2):
             raise InvalidRecipe("hidden_layer", self.hidden_layer, "it must be -1 or -2")
-        if self.landmark in ("span_mean", "blend") and self.pooling != "mean":
+        if self.landmark in MEANS_OF_SPANS and self.pooling != "mean":
             raise InvalidRecipe("landmark", self.landmark, f"it needs mean pooling, not {self.pooling}")
         if self.landmark == "end_token" and self.pooling != "last":
             raise InvalidRecipe("landmark", self.landmark, f"end_token needs last-token pooling, not {self.pooling}")
@@ -366,7 +367,7 @@ class Recipe:
             return "none"
         if self.pooling == "last" and self.attention == "causal":
             return "end_token"
-        return wanted if wanted in ("span_mean", "blend") and self.pooling == "mean" else "none"
+        return wanted if wanted in MEANS_OF_SPANS and self.pooling == "mean" else "none"
 
     def _cleaned(self, text: str) -> str:
         """The text as it may stand in the template."""

@@ -25,6 +25,10 @@ from index.errors import CorruptIndexFile
 MOST_QUERIES = 64  # that share a scan
 SCORES_AT_ONCE = 1 << 26  # 128 MiB of float16, for the queries that share a scan together
 EXHAUSTIVE = 0  # the only width: every row is scanned
+SPEED = {
+    "cuda": 16,
+    "cpu": 1,
+}  # bytes read while a processor reads one, at least; of the vendors' data sheets, not measured
 
 
 @dataclass(slots=True)
@@ -75,6 +79,7 @@ class GpuIndex:
 
     Attributes:
         device: what torch calls the place of the prefixes.
+        nbytes: what they take there.
     """
 
     kind: ClassVar[str] = "gpu"
@@ -85,6 +90,7 @@ class GpuIndex:
         torch = _torch()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self._prefixes = torch.tensor(prefixes, device=self.device)
+        self.nbytes = int(self._prefixes.nbytes)
         self._shared = _Shared(self._scan)
 
     @classmethod
@@ -110,9 +116,9 @@ class GpuIndex:
         return cls(prefixes)
 
     def cost(self, width: int) -> int:
-        """Bytes that a scan reads before rescoring."""
+        """Bytes that a processor would read in the time of a scan, before rescoring."""
         del width
-        return int(self._prefixes.nbytes)
+        return self.nbytes // SPEED[self.device]
 
     def deepest(self, width: int) -> int:
         """How many candidates a search can give."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from embedder.checkpoint_heads.context import CONTEXT
 from embedder.errors import ModelLoadFailed
 from embedder.heads import Projection
+from embedder.hush import hushed_import
 from embedder.sparse_heads import NeighbourHead, SparseHead, build_sparse_head
 from embedder.tuned import ADAPTER, TENSORS, TunedModel
 
@@ -90,7 +91,8 @@ def _load(head: SparseHead, tensors: dict[str, Tensor], folder: Path) -> None:
 def _merge_adapter(network: Untyped, folder: Path) -> None:
     """Add a LoRA adapter to the weights that it belongs to (W + B A scale), so that it costs nothing afterwards."""
     try:
-        from peft import PeftModel
+        with hushed_import():
+            from peft import PeftModel
     except ImportError as error:
         raise ModelLoadFailed(
             str(folder), 'it has a LoRA adapter, and peft is not installed; run `pip install "landmark-engine[tune]"`'

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, normalize, softmax
 
+from embedder.hush import hushed_import
 from embedder.tuning.batches import Candidates
 from embedder.tuning.config import TuningConfig
 from embedder.tuning.student import Vectors
@@ -61,8 +62,9 @@ class Objective:
         self._trains_dense = trains_dense
         self._normalises = normalises
         # Here, since sentence-transformers takes seconds to import; its losses of vectors need no model.
-        from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MarginMSELoss
-        from sentence_transformers.sparse_encoder.losses import FlopsLoss
+        with hushed_import():
+            from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MarginMSELoss
+            from sentence_transformers.sparse_encoder.losses import FlopsLoss
 
         self._flops = FlopsLoss(None, threshold=config.flops_min_terms)  # type: ignore[arg-type]
         self._cosent = CoSENTLoss(None, scale=COSENT_SCALE)  # type: ignore[arg-type]

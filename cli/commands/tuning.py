@@ -51,7 +51,10 @@ Examples:
     "--lr", type=click.FloatRange(0, min_open=True), help="Peak learning rate.  [default: by what is trained]"
 )
 @click.option(
-    "--train", "trained", type=click.Choice(TRAINED), default="lora", show_default=True, help="What is trained."
+    "--train",
+    "trained",
+    type=click.Choice(TRAINED),
+    help="What is trained.  [default: heads on a processor, lora on a GPU or with --bidirectional]",
 )
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="contrastive", show_default=True, help="The loss.")
 @click.option(

@@ -28,7 +28,9 @@ class TuneOptions:
 
     Attributes:
         pairs: a file of examples (`embedder.tuning.examples`); None: they are made from the documents.
-        trained: the heads after a frozen backbone, its last two layers as well, or LoRA adapters in all of them.
+        trained: the heads after a frozen backbone, its last two layers as well, or LoRA adapters in all of them; None:
+            adapters on a GPU and for a decoder that must learn to look both ways, heads elsewhere, which learn more in the
+            minutes that a processor has.
         objective: contrastive; joint (both legs teach each other, as in BGE-M3); or distillation from the scores of
             ``pairs``.
         sparse_head: kind of a new learned sparse head; None: the one that the model has, if any.
@@ -49,7 +51,7 @@ class TuneOptions:
     """
 
     pairs: Path | None = None
-    trained: Trained = "lora"
+    trained: Trained | None = None
     objective: Objective = "contrastive"
     sparse_head: str | None = None
     matryoshka: tuple[int, ...] = ()
@@ -73,9 +75,12 @@ class TuneOptions:
         Raises:
             InvalidArgument: one has a value that cannot be used.
         """
-        for name, kind in (("trained", Trained), ("objective", Objective)):
-            if getattr(self, name) not in get_args(kind):
-                raise InvalidArgument(name, f"{getattr(self, name)!r} is none of {', '.join(get_args(kind))}")
+        for name, value, known in (
+            ("trained", self.trained or "heads", get_args(Trained)),
+            ("objective", self.objective, get_args(Objective)),
+        ):
+            if value not in known:
+                raise InvalidArgument(name, f"{value!r} is none of {', '.join(known)}")
         for name in ("minutes", "steps", "lr", "batch", "passage_tokens", "max_examples"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise InvalidArgument(name, f"must be greater than 0, got {getattr(self, name)!r}")
@@ -101,6 +106,7 @@ class TuneOptions:
         from embedder.tuning.config import Lora, TuningConfig, Weights
 
         on_gpu = not device.startswith("cpu")
+        trained = self.trained or ("lora" if on_gpu or self.bidirectional or self.mntp_steps else "heads")
         weights = {
             "contrastive": Weights(),
             "joint": Weights(self_distillation=1.0),
@@ -108,9 +114,9 @@ class TuneOptions:
         }
         return TuningConfig(
             recipe={"attention": "bidirectional"} if self.bidirectional else {},
-            lora=Lora() if self.trained == "lora" else None,
-            train_layers=TRAINED_LAYERS if self.trained == "layers" else 0,
-            dense_dim=dim if self.trained == "heads" and dim else None,
+            lora=Lora() if trained == "lora" else None,
+            train_layers=TRAINED_LAYERS if trained == "layers" else 0,
+            dense_dim=dim if trained == "heads" and dim else None,
             sparse_head=None if self.sparse_head is None else {"kind": self.sparse_head},
             weights=weights[self.objective],
             matryoshka_dims=self.matryoshka,
@@ -118,8 +124,8 @@ class TuneOptions:
             steps=steps,
             batch=self.batch,
             passage_tokens=self.passage_tokens,
-            lr=self.lr or LEARNING_RATES[self.trained],
-            head_lr=self.lr or LEARNING_RATES[self.trained],
+            lr=self.lr or LEARNING_RATES[trained],
+            head_lr=self.lr or LEARNING_RATES[trained],
             seed=self.seed,
             precision="bfloat16" if on_gpu else "float32",
             batch_tokens=BATCH_TOKENS_GPU if on_gpu else BATCH_TOKENS_CPU,

@@ -100,3 +100,28 @@ def test_the_command_offers_what_the_options_take_with_the_same_defaults():
     assert {name: options[name] for name in options.keys() & offered.keys()} == {
         name: value for name, value in offered.items() if name != "output"
     }
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "lora"),
+    [
+        ({}, "cpu", False),
+        ({}, "cuda:0", True),
+        ({"bidirectional": True}, "cpu", True),
+        ({"mntp_steps": 5}, "cpu", True),
+        ({"trained": "lora"}, "cpu", True),
+        ({"trained": "heads", "bidirectional": True}, "cuda:0", False),
+        ({"trained": "layers"}, "cuda:0", False),
+    ],
+)
+def test_what_is_trained_depends_on_the_machine_unless_it_is_chosen(choice, device, lora):
+    config = TuneOptions(**choice).config(dim=8, steps=10, device=device)
+    heads = not lora and choice.get("trained") != "layers"
+    assert (config.lora is not None, config.dense_dim, config.train_layers > 0) == (
+        lora,
+        8 if heads else None,
+        not lora and not heads,
+    )
+    assert (
+        config.lr == {"lora": 3e-4, "heads": 1e-4, "layers": 5e-5}["lora" if lora else "heads" if heads else "layers"]
+    )

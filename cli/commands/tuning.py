@@ -86,14 +86,15 @@ Examples:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="The tuned model.  [default: in --data]")
-@click.option("--force", is_flag=True, help="Use the result even when it is no better.")
+@click.option("--force", is_flag=True, help="Use the result even when it is not surely better.")
 @common_options
 def tune_command(matryoshka: str | None, output: Path | None, **choices: object) -> None:
     """Teach the collection's model its own documents, and use the result if it answers held-out queries better.
 
-    Measures before and after, by leg and fused, on queries that were not learned. When the fused nDCG@10 rose, the
-    collection is migrated to the tuned model; otherwise everything stays as it is, and the tuned model lies in its folder.
-    A run that was stopped goes on when it is started again with the same options.
+    Measures before and after, by leg and fused, on queries that were not learned. When the fused nDCG@10 surely rose
+    (in four of five resamplings of the queries), the collection is migrated to the tuned model; otherwise everything stays
+    as it is, and the tuned model lies in its folder. A run that was stopped goes on when it is started again with the same
+    options.
     """
     from cli.output import plain_fields, print_json, stdout_console
     from cli.session import open_data
@@ -198,5 +199,5 @@ def _verdict(report: TuneReport) -> str:
     if report.better:
         return f"{report.collection} now has the vectors of the tuned model. {where}"
     if report.migrated:
-        return f"The result is no better; {report.collection} was migrated to it as --force asks. {where}"
-    return f"The result is no better, so {report.collection} keeps its model. {where}"
+        return f"The result is not surely better; {report.collection} was migrated to it as --force asks. {where}"
+    return f"The result is not surely better, so {report.collection} keeps its model. {where}"

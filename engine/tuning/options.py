@@ -47,7 +47,7 @@ class TuneOptions:
         held_out: part of the examples that judges and is not learned.
         max_examples: that are made from the documents.
         seed: of everything random.
-        force: migrate even when the result is no better.
+        force: migrate even when the result is not surely better.
     """
 
     pairs: Path | None = None

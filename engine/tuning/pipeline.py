@@ -4,7 +4,7 @@
     2 before   the present model on the judged set
     3 train    checkpoints, curve                          kept in DATA/tuning/NAME
     4 export   the tuned model with its card               DATA/models/NAME-1, -2, ...
-    5 after    the tuned model on the judged set; no better: the folder stays, the collection keeps its model
+    5 after    the tuned model on the judged set; not surely better: the folder stays, the collection keeps its model
     6 migrate  the collection, while the old vectors serve (`engine.migration`)
 
 A run that was killed goes on where it was when it is started with the same options and the same model. Everything random

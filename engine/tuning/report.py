@@ -31,7 +31,7 @@ class TuneReport:
         queries, passages: of the judged set.
         steps: of the training; tokens: read in them; dropped: those of them that did not fit a passage.
         changes: nDCG@10 and the rest before and after, by mode.
-        better: whether the fused nDCG@10 rose.
+        better: whether the fused nDCG@10 surely rose (`engine.tuning.judging.is_better`).
         migrated: whether the collection has the tuned model's vectors now.
         seconds: of this run.
     """

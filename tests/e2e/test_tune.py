@@ -183,4 +183,4 @@ def test_the_command_tunes_and_says_what_it_did(data, options):
     assert json.loads(shown.stdout)["hits"]
     again = CliRunner().invoke(main, ["tune", *arguments, "--train", "heads", "--steps", "1", "--lr", "1e-12"])
     assert again.exit_code == 0, again.output
-    assert "The result is no better, so c keeps its model." in again.stdout
+    assert "The result is not surely better, so c keeps its model." in again.stdout

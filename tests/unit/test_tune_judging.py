@@ -63,6 +63,15 @@ def test_the_interval_is_around_the_difference_and_repeats_itself():
     assert is_better([change])
 
 
+@pytest.mark.parametrize(("gains", "sure"), [([0.2] * 5, True), ([0.2] * 5 + [-0.2] * 4, False), ([0.2], False)])
+def test_a_gain_that_a_few_other_queries_would_turn_is_not_sure(gains, sure):
+    before = np.full(100, 0.5)
+    after = before + np.pad(gains, (0, 100 - len(gains)))
+    (change,) = compare(scores(*before), scores(*after), seed=0)
+    assert change.after.ndcg_at_10 > change.before.ndcg_at_10
+    assert is_better([change]) == sure
+
+
 def test_a_leg_that_only_one_model_has_is_shown_without_an_interval():
     before, after = scores(0.5, 0.5), scores(0.6, 0.6)
     new = Scores(

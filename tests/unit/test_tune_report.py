@@ -40,8 +40,8 @@ def written(changes=()):
 
 
 def test_the_card_says_what_was_learned_how_and_what_came_of_it():
-    change = Change("hybrid", Metrics(0.5, 0.9, 0.4), Metrics(0.625, 0.95, 0.5), 0.01, 0.2)
-    text = written([change, Change("sparse", None, Metrics(0.4, 0.8, 0.3), None, None)])
+    change = Change("hybrid", Metrics(0.5, 0.9, 0.4), Metrics(0.625, 0.95, 0.5), 0.01, 0.2, 0.99)
+    text = written([change, Change("sparse", None, Metrics(0.4, 0.8, 0.3), None, None, None)])
     for part in ("corpus: 7 examples", "120 steps over 1,234 tokens; 5 more", "- lr: 0.01", "dense 0.450 → 0.600"):
         assert part in text
     assert "| hybrid | 0.5000 | 0.6250 | +0.1250 (+0.0100 to +0.2000) | 0.9000 | 0.9500 |" in text

@@ -33,20 +33,11 @@ def load_network(checkpoint: Checkpoint, recipe: Recipe, dtype: torch.dtype) -> 
 
     logging: Untyped = transformers.logging
     logging.disable_progress_bar()  # a bar a model on stderr, even for a query
-    loaders: dict[str, Untyped] = {
-        "mlm_max": transformers.AutoModelForMaskedLM,
-        "lm_max": transformers.AutoModelForCausalLM,
-        "next_token": transformers.AutoModelForCausalLM,
-    }
-    backbone: Untyped = transformers.AutoModel
-    if has_text_encoder(checkpoint.config.get("model_type")):
-        backbone = transformers.AutoModelForTextEncoding
-    loader = loaders.get(recipe.sparse_head, backbone)
     try:
         with hushed():
             config = _config(checkpoint, recipe)
             _set_attention(config, recipe)
-            network = _load(loader, checkpoint, config, dtype, recipe.weights_prefix)
+            network = _load(_loader(checkpoint, recipe), checkpoint, config, dtype, recipe.weights_prefix)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
         raise ModelLoadFailed(
             checkpoint.name, (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -113,6 +104,19 @@ def _load(loader: Untyped, checkpoint: Checkpoint, config: Untyped, dtype: torch
         if missing:
             raise ModelLoadFailed(checkpoint.name, f"its weights lack {', '.join(missing[:5])}")
         return network
+
+
+def _loader(checkpoint: Checkpoint, recipe: Recipe) -> Untyped:
+    """The class of transformers that reads what the recipe's heads need."""
+    import transformers
+
+    if recipe.sparse_head == "mlm_max":
+        return transformers.AutoModelForMaskedLM
+    if recipe.sparse_head in ("lm_max", "next_token"):
+        return transformers.AutoModelForCausalLM
+    if has_text_encoder(checkpoint.config.get("model_type")):
+        return transformers.AutoModelForTextEncoding
+    return transformers.AutoModel
     raise AssertionError("unreachable: eager attention either loads or raises")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from embedder.checkpoint_heads.context import CONTEXT
 from embedder.errors import ModelLoadFailed
 from embedder.heads import Projection
-from embedder.hush import hushed_import
+from embedder.hush import hushed
 from embedder.sparse_heads import NeighbourHead, SparseHead, build_sparse_head
 from embedder.tuned import ADAPTER, TENSORS, TunedModel
 
@@ -91,7 +91,7 @@ def _load(head: SparseHead, tensors: dict[str, Tensor], folder: Path) -> None:
 def _merge_adapter(network: Untyped, folder: Path) -> None:
     """Add a LoRA adapter to the weights that it belongs to (W + B A scale), so that it costs nothing afterwards."""
     try:
-        with hushed_import():
+        with hushed():
             from peft import PeftModel
     except ImportError as error:
         raise ModelLoadFailed(

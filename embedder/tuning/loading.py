@@ -13,7 +13,7 @@ from torch import nn
 from embedder.checkpoint import is_decoder
 from embedder.errors import InvalidInput, InvalidRecipe, TuningFailed
 from embedder.heads import Projection
-from embedder.hush import hushed_import
+from embedder.hush import hushed
 from embedder.model import choose_device
 from embedder.network import check_bidirectional, load_network, load_projection
 from embedder.recipe import Recipe
@@ -165,7 +165,7 @@ def _with_adapters(network: Untyped, lora: Lora) -> Untyped:
     Raises:
         InvalidInput: no layer has a name that ``lora.targets`` gives.
     """
-    with hushed_import():
+    with hushed():
         from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 

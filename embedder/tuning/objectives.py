@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, normalize, softmax
 
-from embedder.hush import hushed_import
+from embedder.hush import hushed
 from embedder.tuning.batches import Candidates
 from embedder.tuning.config import TuningConfig
 from embedder.tuning.student import Vectors
@@ -62,7 +62,7 @@ class Objective:
         self._trains_dense = trains_dense
         self._normalises = normalises
         # Here, since sentence-transformers takes seconds to import; its losses of vectors need no model.
-        with hushed_import():
+        with hushed():
             from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MarginMSELoss
             from sentence_transformers.sparse_encoder.losses import FlopsLoss
 

@@ -25,10 +25,8 @@ from index.errors import CorruptIndexFile
 MOST_QUERIES = 64  # that share a scan
 SCORES_AT_ONCE = 1 << 26  # 128 MiB of float16, for the queries that share a scan together
 EXHAUSTIVE = 0  # the only width: every row is scanned
-SPEED = {
-    "cuda": 16,
-    "cpu": 1,
-}  # bytes read while a processor reads one, at least; of the vendors' data sheets, not measured
+# Bytes read while a processor reads one, at least: by the vendors' data sheets, not measured.
+SPEED = {"cuda": 16, "cpu": 1}
 
 
 @dataclass(slots=True)

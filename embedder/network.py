@@ -104,6 +104,7 @@ def _load(loader: Untyped, checkpoint: Checkpoint, config: Untyped, dtype: torch
         if missing:
             raise ModelLoadFailed(checkpoint.name, f"its weights lack {', '.join(missing[:5])}")
         return network
+    raise AssertionError("unreachable: eager attention either loads or raises")
 
 
 def _loader(checkpoint: Checkpoint, recipe: Recipe) -> Untyped:
@@ -117,7 +118,6 @@ def _loader(checkpoint: Checkpoint, recipe: Recipe) -> Untyped:
     if has_text_encoder(checkpoint.config.get("model_type")):
         return transformers.AutoModelForTextEncoding
     return transformers.AutoModel
-    raise AssertionError("unreachable: eager attention either loads or raises")
 
 
 def output_layer(network: Untyped, recipe: Recipe) -> VocabularyLayer | None:

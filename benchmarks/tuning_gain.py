@@ -22,22 +22,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from benchmarks.report import environment, print_json, print_table
 from embedder.tuning.examples import Example, read_examples, split_held_out
 from engine import open_engine
-from engine.api import CollectionApi
-from engine.evaluation import evaluate, ndcg, trec_order
-from engine.tuning.judging import Scores, compare
+from engine.tuning.judging import JudgedSet, Scores, compare, scores
 from engine.tuning.options import Trained, TuneOptions
 from engine.tuning.pipeline import tune
 from engine.tuning.report import CurvePoint
-from engine.values import Mode, Query
 
 KEPT = 0.1
-DEPTH, BATCH = 100, 64
-QUERY_LEGS: tuple[Mode, ...] = ("dense", "sparse", "bm25", "hybrid")
 
 
 def main() -> None:
@@ -52,7 +45,7 @@ def main() -> None:
     examples = list(read_examples(arguments.file))
     random.Random(arguments.seed).shuffle(examples)
     learned, kept = split_held_out(examples[: arguments.pairs], fraction=KEPT, seed=arguments.seed)
-    numbers = {text: str(n) for n, text in enumerate(dict.fromkeys(one.positive for one in (*learned, *kept)))}
+    judged = _judged(learned, kept)
     with tempfile.TemporaryDirectory(prefix="landmark-tuning-") as folder:
         pairs = Path(folder, "pairs.jsonl")
         pairs.write_text("".join(json.dumps({"query": one.query, "positive": one.positive}) + "\n" for one in learned))
@@ -60,14 +53,14 @@ def main() -> None:
         began = time.monotonic()
         with open_engine(Path(folder, "data")) as engine:
             collection = engine.create_collection("c")
-            collection.upsert({"doc_id": number, "text": text} for text, number in numbers.items())
+            collection.upsert({"doc_id": str(n), "text": text} for n, text in enumerate(judged.passages))
             collection.optimize()
             indexed = time.monotonic()
-            before = _scores(collection, kept, numbers)
+            before = scores(collection, judged)
             report = tune(engine, "c", options, _Watcher())
         with open_engine(Path(folder, "data"), model=report.model if report.migrated else "builtin") as engine:
             engine.get_collection("c").optimize()
-            after = _scores(engine.get_collection("c"), kept, numbers)
+            after = scores(engine.get_collection("c"), judged)
     changes = compare(before, after, seed=arguments.seed)
     rows = []
     for one in changes:
@@ -77,9 +70,7 @@ def main() -> None:
         rows.append(
             [one.mode, one.before.ndcg_at_10, one.after.ndcg_at_10, gained, f"{one.low:+.4f} to {one.high:+.4f}"]
         )
-    sizes = (
-        f"{len(numbers):,} documents, {len(learned):,} pairs given, {len(before.by_query['hybrid']):,} other queries"
-    )
+    sizes = f"{len(judged.passages):,} documents, {len(learned):,} pairs given, {len(judged.queries):,} other queries"
     times = f"indexing {indexed - began:.0f} s, engine tune {report.seconds:.0f} s"
     print(f"\n{sizes}; {times}, {report.steps:,} steps; the result was {'' if report.migrated else 'not '}kept\n")
     print_table(["mode", "before", "after", "difference", "95 %"], rows)
@@ -90,22 +81,13 @@ def main() -> None:
     )
 
 
-def _scores(collection: CollectionApi, kept: Sequence[Example], numbers: dict[str, str]) -> Scores:
-    """What every mode reaches on the kept queries, over the whole collection."""
-    qrels: dict[str, dict[str, int]] = {}
+def _judged(learned: Sequence[Example], kept: Sequence[Example]) -> JudgedSet:
+    """The kept queries among all documents."""
+    numbers = {text: n for n, text in enumerate(dict.fromkeys(one.positive for one in (*learned, *kept)))}
+    answers: dict[str, set[int]] = {}
     for one in kept:
-        qrels.setdefault(one.query, {})[numbers[one.positive]] = 1
-    metrics, by_query = {}, {}
-    for mode in QUERY_LEGS:
-        run = {}
-        asked = [Query(text=text, mode=mode, limit=DEPTH, passages=0, explain=False) for text in qrels]
-        for start in range(0, len(asked), BATCH):
-            part = asked[start : start + BATCH]
-            for query, result in zip(part, collection.query_batch(part), strict=True):
-                run[str(query.text)] = [(hit.doc_id, hit.score) for hit in result.hits]
-        metrics[mode] = evaluate(run, qrels)
-        by_query[mode] = np.array([ndcg(trec_order(run[text]), judged, 10) for text, judged in qrels.items()])
-    return Scores(metrics, by_query)
+        answers.setdefault(one.query, set()).add(numbers[one.positive])
+    return JudgedSet(tuple(numbers), tuple(answers), tuple(map(frozenset, answers.values())))
 
 
 class _Watcher:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.api import CollectionApi
 from engine.collection import Collection
 from engine.embedded import bare_schema, with_model
 from engine.encoding import Model
@@ -107,8 +108,18 @@ def measure(model: Model, judged: JudgedSet, *, language: str) -> Scores:
     with _collection(model, language) as collection:
         collection.upsert([Document(doc_id=str(n), text=text) for n, text in enumerate(judged.passages)])
         collection.optimize()
-        modes: list[Mode] = [*collection.info().legs, FUSED]
-        return _scores({mode: _run(collection, judged.queries, mode) for mode in modes}, judged)
+        return scores(collection, judged)
+
+
+def scores(collection: CollectionApi, judged: JudgedSet) -> Scores:
+    """Run the queries in every mode of a collection whose documents are the passages, their ids the numbers."""
+    modes: list[Mode] = [*collection.info().legs, FUSED]
+    runs, qrels = {mode: _run(collection, judged.queries, mode) for mode in modes}, judged.qrels
+    by_query = {
+        mode: np.array([ndcg(trec_order(run[query]), relevant, NDCG_DEPTH) for query, relevant in qrels.items()])
+        for mode, run in runs.items()
+    }
+    return Scores({mode: evaluate(run, qrels) for mode, run in runs.items()}, by_query)
 
 
 def compare(before: Scores, after: Scores, *, seed: int) -> list[Change]:
@@ -150,7 +161,7 @@ def _collection(model: Model, language: str) -> Iterator[Collection]:
             collection.close()
 
 
-def _run(collection: Collection, queries: Sequence[str], mode: Mode) -> dict[str, list[tuple[str, float]]]:
+def _run(collection: CollectionApi, queries: Sequence[str], mode: Mode) -> dict[str, list[tuple[str, float]]]:
     run = {}
     for start in range(0, len(queries), QUERY_BATCH):
         batch = [
@@ -160,15 +171,6 @@ def _run(collection: Collection, queries: Sequence[str], mode: Mode) -> dict[str
         for number, result in enumerate(collection.query_batch(batch), start):
             run[str(number)] = [(hit.doc_id, hit.score) for hit in result.hits]
     return run
-
-
-def _scores(runs: Mapping[Mode, dict[str, list[tuple[str, float]]]], judged: JudgedSet) -> Scores:
-    qrels = judged.qrels
-    by_query = {
-        mode: np.array([ndcg(trec_order(run[query]), relevant, NDCG_DEPTH) for query, relevant in qrels.items()])
-        for mode, run in runs.items()
-    }
-    return Scores({mode: evaluate(run, qrels) for mode, run in runs.items()}, by_query)
 
 
 def _plain(text: str) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.report import PACKAGES, environment, print_json, print_table
+from benchmarks.scan_bandwidth import best_s
 from embedder.embedder import coarse_dim
 from index.dense import DenseIndex
 from index.gpu import GpuIndex
@@ -131,12 +132,7 @@ def _load(
 def _read_gb_per_s(n: int) -> float:
     """The fastest read of as many bytes as ``n`` float16 have on the device, by torch's sum of float32."""
     numbers = torch.zeros(n // 2, device="cuda" if torch.cuda.is_available() else "cpu")
-    seconds = []
-    for _ in range(20):
-        began = time.perf_counter()
-        numbers.sum().item()
-        seconds.append(time.perf_counter() - began)
-    return numbers.nbytes / min(seconds) / 1e9
+    return float(numbers.nbytes / best_s(lambda: numbers.sum().item()) / 1e9)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def main() -> None:
         ("codes, best 200", flat.codes.nbytes, lambda: flat.candidates(prefix, 200)),
         ("float16, best 10", halves.nbytes, lambda: scan(halves, query, 10)),
     ]
-    fastest = {name: nbytes / _best_s(run) / 1e9 for name, nbytes, run in runs}
-    fastest["read"] = max(fastest["read"], numbers.nbytes / _best_s(runs[0][2]) / 1e9)
+    fastest = {name: nbytes / best_s(run) / 1e9 for name, nbytes, run in runs}
+    fastest["read"] = max(fastest["read"], numbers.nbytes / best_s(runs[0][2]) / 1e9)
     print_table(
         ["scan", "GB/s", "of the read"], [[name, rate, rate / fastest["read"]] for name, rate in fastest.items()]
     )
@@ -60,7 +60,8 @@ def _total(numbers: np.ndarray) -> float:
     return total
 
 
-def _best_s(run: Callable[[], object]) -> float:
+def best_s(run: Callable[[], object]) -> float:
+    """The seconds of the fastest of many rounds, after one that warms up."""
     run()
     seconds = []
     for _ in range(ROUNDS):
